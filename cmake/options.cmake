@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+# What a build can be told.
+option(BELFRY_TESTS "Build the tests" ON)
+option(BELFRY_BENCH "Build the benchmarks" ON)
+option(BELFRY_WERROR "Warnings are errors" OFF)
+set(BELFRY_SANITIZE "" CACHE STRING "Sanitizers, e.g. address,undefined")
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+add_library(belfry_options INTERFACE)
+# -ffp-contract=off: a product and a sum are fused only where the code says fma, so that bits do not
+# depend on the compiler's choice. No -march: instruction sets are chosen at run time.
+target_compile_options(belfry_options INTERFACE -Wall -Wextra -ffp-contract=off
+  $<$<BOOL:${BELFRY_WERROR}>:-Werror>)
+if(BELFRY_SANITIZE)
+  target_compile_options(belfry_options INTERFACE -fsanitize=${BELFRY_SANITIZE} -fno-omit-frame-pointer
+    -fno-sanitize-recover=all)
+  target_link_options(belfry_options INTERFACE -fsanitize=${BELFRY_SANITIZE})
+endif()
+
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()

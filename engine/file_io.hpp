@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// Durable file output and checked file input. A file appears under its name only when it is whole:
+// written beside it, synced, renamed; a folder likewise. Failures are Error(ExitCode::io) with path and
+// reason; a failed fsync voids the file and is never retried.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace belfry {
+
+/// Writes PATH by way of a hidden temporary beside it. Without commit() nothing is left behind.
+class OutputFile {
+ public:
+  explicit OutputFile(std::filesystem::path path);
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+  void write(const void* data, std::size_t bytes);
+  void write(std::string_view text) { write(text.data(), text.size()); }
+  /// Flushes, fsyncs, renames over PATH, fsyncs the folder.
+  void commit();
+  std::uint64_t bytes_written() const { return bytes_; }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  void flush();
+  void abandon() noexcept;
+  std::filesystem::path path_, temporary_;
+  std::string buffer_;
+  std::uint64_t bytes_ = 0;
+  int fd_ = -1;
+};
+
+/// A regular file opened for reading, its size known. A missing file, a folder, no permission: exit 7.
+class InputFile {
+ public:
+  explicit InputFile(const std::filesystem::path& path);
+  ~InputFile();
+  InputFile(const InputFile&) = delete;
+  InputFile& operator=(const InputFile&) = delete;
+  std::uint64_t size() const { return size_; }
+  /// Reads exactly `bytes` at `offset`; a file that became shorter is Error(io).
+  void read(std::uint64_t offset, void* out, std::size_t bytes) const;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  std::uint64_t size_ = 0;
+  int fd_ = -1;
+};
+
+/// The whole file as bytes, at most `limit` of them (Error(io) beyond).
+std::string read_file(const std::filesystem::path& path, std::uint64_t limit = std::uint64_t{1} << 30);
+/// Writes a whole small file durably.
+void write_file(const std::filesystem::path& path, std::string_view text);
+/// Creates the folder and its parents (Error(io) when that fails or something else is in the way).
+void make_directory(const std::filesystem::path& path);
+/// fsyncs a folder, so that renames inside it survive a power cut.
+void sync_directory(const std::filesystem::path& path);
+/// Puts the finished folder `staged` in the place of `target`, which goes away as a whole; the moment
+/// between is one rename (RENAME_EXCHANGE where the file system has it).
+void replace_directory(const std::filesystem::path& staged, const std::filesystem::path& target);
+/// Removes a folder tree; errors are Error(io).
+void remove_tree(const std::filesystem::path& path);
+
+/// sha256 of a file as 64 lower-case hex digits.
+std::string sha256_of_file(const std::filesystem::path& path);
+
+}  // namespace belfry

@@ -1,0 +1,1 @@
+#include "engine/npy.hpp"

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which interactions train, validate and test. A pure function of the data and the seed.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/config.hpp"
+
+namespace belfry {
+
+/// Row numbers, ascending in `train` and `validation` except for method shuffle, where all three keep the
+/// shuffled order (TFRS: ratings.shuffle(seed).take(n), .skip(n).take(m)).
+struct Split {
+  std::vector<std::int64_t> train, validation, test;
+};
+
+/// users: code of each row's user; times: time of each row, empty when there is no time column (then
+/// temporal and leave-last-out are Error(usage) for temporal; leave-last-out takes the last row in file
+/// order). validation_rows are drawn by seed from train, at random. An empty train part, or amounts that
+/// ask for more rows than there are: Error(bad_data / usage) naming the key.
+Split make_split(const SplitConfig& config, bool early_stop, std::span<const std::uint32_t> users,
+                 std::span<const double> times, std::int64_t rows);
+
+}  // namespace belfry

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Vocabulary: external id <-> row of an embedding table, with the semantics of Keras's StringLookup and
+// IntegerLookup: row order is [mask] [out-of-vocabulary buckets] tokens; learned tokens come by
+// descending count, ties by descending bytes (strings) or numbers (integers).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/dataset.hpp"
+
+namespace belfry {
+
+struct VocabularyOptions {
+  IdType type = IdType::text;
+  std::int64_t oov = 1;                    ///< number of out-of-vocabulary rows; 0: unknown ids are errors
+  std::optional<std::string> mask_token;   ///< row 0 when set
+  std::int64_t max_tokens = 0;             ///< all rows together at most; 0: no limit
+};
+
+class Vocabulary {
+ public:
+  Vocabulary() = default;
+  /// Tokens in the order given (duplicates: Error(bad_data)), with their counts (or none).
+  Vocabulary(std::vector<std::string> tokens, std::vector<std::int64_t> counts, const VocabularyOptions& options);
+  /// Learned from (token, count) pairs: by count and ties as above, count 0 tokens included last.
+  static Vocabulary adapt(std::vector<std::pair<std::string, std::int64_t>> counts,
+                          const VocabularyOptions& options);
+
+  std::int64_t rows() const { return first_token_row_ + tokens(); }    ///< height of the table
+  std::int64_t tokens() const { return static_cast<std::int64_t>(tokens_.size()); }
+  std::int64_t first_token_row() const { return first_token_row_; }
+  const VocabularyOptions& options() const { return options_; }
+
+  /// Row of a token; an unknown one goes to an OOV bucket (Fingerprint64 of its bytes, or the floored
+  /// modulus of an integer, by the number of buckets; one bucket: always that). nullopt: unknown and no
+  /// bucket.
+  std::optional<std::int64_t> row(std::string_view token) const;
+  /// Number of a known token, 0-based and without mask and OOV rows; nullopt for an unknown one.
+  std::optional<std::int64_t> token_index(std::string_view token) const;
+  const std::string& token(std::int64_t index) const { return tokens_[static_cast<std::size_t>(index)]; }
+  std::int64_t count(std::int64_t index) const { return counts_[static_cast<std::size_t>(index)]; }
+  const std::vector<std::string>& all_tokens() const { return tokens_; }
+  const std::vector<std::int64_t>& counts() const { return counts_; }
+
+ private:
+  void index_tokens();
+  VocabularyOptions options_;
+  std::vector<std::string> tokens_;
+  std::vector<std::int64_t> counts_;
+  std::int64_t first_token_row_ = 0;
+  struct Map;
+  std::shared_ptr<const Map> map_;
+};
+
+}  // namespace belfry

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "kernels/core/built_ops.hpp"
+#include "kernels/core/context.hpp"
+#include "kernels/core/view.hpp"
+
+namespace belfry {
+
+/// Keras's activations of a dense layer, with Keras's constants.
+enum class Activation { linear, relu, gelu, tanh, sigmoid, elu, selu, softplus, swish };
+
+namespace cpu {
+void bias_act(const Context& ctx, Matrix<float> z, Vector<const float> bias, Activation activation,
+              Matrix<float> y);
+void bias_act_grad(const Context& ctx, Matrix<const float> z, Matrix<const float> y,
+                   Matrix<const float> d_y, Activation activation, Matrix<float> d_z,
+                   Vector<float> d_bias);
+}  // namespace cpu
+namespace cuda {
+void bias_act(const Context& ctx, Matrix<float> z, Vector<const float> bias, Activation activation,
+              Matrix<float> y);
+void bias_act_grad(const Context& ctx, Matrix<const float> z, Matrix<const float> y,
+                   Matrix<const float> d_y, Activation activation, Matrix<float> d_z,
+                   Vector<float> d_bias);
+}  // namespace cuda
+
+/// Second half of a dense layer:  z += bias;  y = act(z)
+/// Shapes       z [B,N] f32 (in: product, out: pre-activation), bias [N] f32 or empty, y [B,N] f32
+/// Empty        B = 0: no-op
+/// Aliasing     y may be z itself (same data and pitch) for linear; otherwise no overlap
+/// Cost         reads and writes B N floats each: memory-bound
+/// Scratch      none
+/// Numerics     f32 in and out; exp, tanh, erf within 4 ulp of the float64 value (gelu: the exact erf form)
+/// Determinism  bitwise for any thread count; each element stands alone
+inline void bias_act(const Context& ctx, Matrix<float> z, Vector<const float> bias,
+                     Activation activation, Matrix<float> y) {
+  require(z.rows == y.rows && z.cols == y.cols, "bias_act: y must have the shape of z");
+  require(bias.empty() || bias.size == z.cols, "bias_act: bias must have one value a column");
+  require(z.data != y.data || (activation == Activation::linear && z.pitch == y.pitch),
+          "bias_act: y may be z only for the linear activation");
+  switch (ctx.backend()) {
+    case Backend::cpu: return cpu::bias_act(ctx, z, bias, activation, y);
+    case Backend::cuda:
+      if constexpr (kHasCuda::bias_act) return cuda::bias_act(ctx, z, bias, activation, y);
+  }
+  throw_no_backend("bias_act");
+}
+
+/// Its gradient:  d_z = d_y * act'(z);  d_bias_j = sum_i d_z_ij
+/// Shapes       z, y, d_y, d_z [B,N] f32; d_bias [N] f32 or empty (no bias)
+/// Empty        B = 0: d_bias = 0
+/// Aliasing     d_z may be d_y; z and y are only read
+/// Cost         reads 3 B N, writes B N floats: memory-bound
+/// Scratch      on the CPU: row tiles x N floats for the partial sums of d_bias
+/// Numerics     f32; d_bias is summed in row order inside fixed row tiles, then over tiles in order
+/// Determinism  bitwise for any thread count
+inline void bias_act_grad(const Context& ctx, Matrix<const float> z, Matrix<const float> y,
+                          Matrix<const float> d_y, Activation activation, Matrix<float> d_z,
+                          Vector<float> d_bias) {
+  require(z.rows == y.rows && z.cols == y.cols && z.rows == d_y.rows && z.cols == d_y.cols &&
+              z.rows == d_z.rows && z.cols == d_z.cols,
+          "bias_act_grad: z, y, d_y and d_z must have one shape");
+  require(d_bias.empty() || d_bias.size == z.cols, "bias_act_grad: d_bias must have one value a column");
+  switch (ctx.backend()) {
+    case Backend::cpu: return cpu::bias_act_grad(ctx, z, y, d_y, activation, d_z, d_bias);
+    case Backend::cuda:
+      if constexpr (kHasCuda::bias_act) {
+        return cuda::bias_act_grad(ctx, z, y, d_y, activation, d_z, d_bias);
+      }
+  }
+  throw_no_backend("bias_act_grad");
+}
+
+}  // namespace belfry

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// Buffer: owning memory of one backend. Moves, never copies silently.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "kernels/core/backend.hpp"
+#include "kernels/core/check.hpp"
+#include "kernels/core/view.hpp"
+
+namespace belfry {
+
+/// `bytes` of 64-byte aligned memory of `backend`, zero-filled. Throws std::bad_alloc when there is
+/// none, DeviceError for a backend that this build lacks. Large host blocks ask for huge pages.
+void* allocate_bytes(Backend backend, std::int64_t bytes);
+void free_bytes(Backend backend, void* data) noexcept;
+
+/// n elements of T in one backend's memory, zero-filled at construction.
+template <class T>
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(Backend backend, std::int64_t n)
+      : backend_(backend),
+        size_(n),
+        data_(static_cast<T*>(
+            allocate_bytes(backend, checked_product(n, sizeof(T), "Buffer")))) {}
+  Buffer(Buffer&& o) noexcept
+      : backend_(o.backend_), size_(std::exchange(o.size_, 0)), data_(std::exchange(o.data_, nullptr)) {}
+  Buffer& operator=(Buffer&& o) noexcept {
+    std::swap(backend_, o.backend_);
+    std::swap(size_, o.size_);
+    std::swap(data_, o.data_);
+    return *this;
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() { free_bytes(backend_, data_); }
+
+  Backend backend() const { return backend_; }
+  std::int64_t size() const { return size_; }
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  Vector<T> view() { return {data_, size_}; }
+  Vector<const T> view() const { return {data_, size_}; }
+  Matrix<T> matrix(std::int64_t rows, std::int64_t cols) {
+    require(checked_product(rows, cols, "Buffer::matrix") <= size_, "Buffer::matrix: larger than the buffer");
+    return {data_, rows, cols};
+  }
+  Matrix<const T> matrix(std::int64_t rows, std::int64_t cols) const {
+    require(checked_product(rows, cols, "Buffer::matrix") <= size_, "Buffer::matrix: larger than the buffer");
+    return {data_, rows, cols};
+  }
+
+ private:
+  Backend backend_ = Backend::cpu;
+  std::int64_t size_ = 0;
+  T* data_ = nullptr;
+};
+
+}  // namespace belfry

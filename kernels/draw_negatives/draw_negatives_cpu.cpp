@@ -1,0 +1,1 @@
+#include "kernels/draw_negatives/draw_negatives.hpp"

@@ -1,0 +1,1 @@
+#include "kernels/embedding_bag/embedding_bag.hpp"

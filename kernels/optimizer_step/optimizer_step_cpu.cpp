@@ -1,0 +1,1 @@
+#include "kernels/optimizer_step/optimizer_step.hpp"

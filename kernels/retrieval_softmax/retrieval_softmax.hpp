@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "kernels/core/built_ops.hpp"
+#include "kernels/core/context.hpp"
+#include "kernels/core/view.hpp"
+
+namespace belfry {
+
+/// What tfrs.tasks.Retrieval can be told. Every pointer may be empty: the step is then left out.
+struct RetrievalSoftmaxOptions {
+  float temperature = 1.0f;                ///< scores are divided by it; > 0
+  Vector<const float> log_probability;     ///< [C] log q_j, subtracted after the temperature
+  Vector<const std::int64_t> candidate_ids;  ///< [C]: equal ids are accidental hits
+  RowLists masked;                         ///< per query: columns left out (its positive excepted)
+  std::int64_t hard_negatives = 0;         ///< keep this many best negatives a row; <= 0: all
+  Vector<const float> weight;              ///< [B] factor of each row's loss
+  bool mean = false;                       ///< divide loss and gradients by B (after the weights)
+};
+
+namespace cpu {
+void retrieval_softmax(const Context& ctx, Matrix<const float> queries, std::int64_t heads,
+                       Matrix<const float> candidates, const RetrievalSoftmaxOptions& options,
+                       double* loss, Vector<float> row_loss, Matrix<float> d_queries,
+                       Matrix<float> d_candidates);
+}  // namespace cpu
+namespace cuda {
+void retrieval_softmax(const Context& ctx, Matrix<const float> queries, std::int64_t heads,
+                       Matrix<const float> candidates, const RetrievalSoftmaxOptions& options,
+                       double* loss, Vector<float> row_loss, Matrix<float> d_queries,
+                       Matrix<float> d_candidates);
+}  // namespace cuda
+
+/// In-batch softmax cross-entropy, loss and both gradients in one op, in TFRS's order of steps:
+///   1  s_ij = max_h q_ih . c_j            (row i's positive is candidate i; C > B: extra negatives)
+///   2  s_ij /= temperature
+///   3  s_ij -= log_probability_j          (logQ; the positive too)
+///   4  accidental hits: j != i with candidate_ids[j] == candidate_ids[i] leave the row
+///   5  masked columns leave the row       (the positive never does)
+///   6  only the positive and the hard_negatives best other columns stay (ties: the smaller column)
+///   7  loss_i = logsumexp_j s_ij - s_ii;  loss = sum_i w_i loss_i  [/ B]
+/// A column that left has probability 0 exactly (TFRS adds -3.4e36: the same for finite scores).
+/// Shapes       queries [B*heads, D] f32 (head h of query i is row i*heads + h), candidates [C,D] f32,
+///              C >= B; loss one f64, row_loss [B] f32 (unweighted) or empty;
+///              d_queries [B*heads, D], d_candidates [C,D] f32, both overwritten; both empty: loss only
+/// Empty        B = 0: loss 0, d_candidates 0
+/// Aliasing     outputs overlap neither each other nor the inputs
+/// Cost         6 B heads C D flops, one exp a score
+/// Scratch      row tiles that stay in L2 (about 512 KiB a thread), and a fixed number of partial
+///              d_candidates cut by shape; nothing of size B x C
+/// Numerics     f32 products and exps; row sums and the loss in f64. Heads that tie share the gradient
+///              equally. Non-finite loss raises kStatusNonFinite
+/// Determinism  bitwise for any thread count: tiles and partial sums are cut by shape, added in order
+/// See          tfrs.tasks.Retrieval.call; Yi et al., "Sampling-bias-corrected neural modeling", 2019
+inline void retrieval_softmax(const Context& ctx, Matrix<const float> queries, std::int64_t heads,
+                              Matrix<const float> candidates,
+                              const RetrievalSoftmaxOptions& options, double* loss,
+                              Vector<float> row_loss, Matrix<float> d_queries,
+                              Matrix<float> d_candidates) {
+  require(heads >= 1 && queries.rows % heads == 0,
+          "retrieval_softmax: queries must have heads rows each");
+  const std::int64_t b = queries.rows / heads, c = candidates.rows;
+  require(c >= b, "retrieval_softmax: every query needs its own candidate (C >= B)");
+  require(queries.cols == candidates.cols, "retrieval_softmax: queries and candidates differ in width");
+  require(options.temperature > 0, "retrieval_softmax: temperature must be greater than 0");
+  require(options.log_probability.empty() || options.log_probability.size == c,
+          "retrieval_softmax: log_probability must have one value a candidate");
+  require(options.candidate_ids.empty() || options.candidate_ids.size == c,
+          "retrieval_softmax: candidate_ids must have one value a candidate");
+  require(options.weight.empty() || options.weight.size == b,
+          "retrieval_softmax: weight must have one value a query");
+  require(row_loss.empty() || row_loss.size == b, "retrieval_softmax: row_loss must have one value a query");
+  require((d_queries.data == nullptr) == (d_candidates.data == nullptr),
+          "retrieval_softmax: ask for both gradients or for none");
+  require(d_queries.data == nullptr ||
+              (d_queries.rows == queries.rows && d_queries.cols == queries.cols &&
+               d_candidates.rows == c && d_candidates.cols == candidates.cols),
+          "retrieval_softmax: gradients must have the shapes of their inputs");
+  switch (ctx.backend()) {
+    case Backend::cpu:
+      return cpu::retrieval_softmax(ctx, queries, heads, candidates, options, loss, row_loss,
+                                    d_queries, d_candidates);
+    case Backend::cuda:
+      if constexpr (kHasCuda::retrieval_softmax) {
+        return cuda::retrieval_softmax(ctx, queries, heads, candidates, options, loss, row_loss,
+                                       d_queries, d_candidates);
+      }
+  }
+  throw_no_backend("retrieval_softmax");
+}
+
+}  // namespace belfry

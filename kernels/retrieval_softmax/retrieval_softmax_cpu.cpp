@@ -1,0 +1,1 @@
+#include "kernels/retrieval_softmax/retrieval_softmax.hpp"

@@ -1,0 +1,1 @@
+#include "kernels/topk_scores/topk_scores.hpp"
