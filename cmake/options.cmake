@@ -28,3 +28,12 @@ find_program(CCACHE ccache)
 if(CCACHE)
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
 endif()
+
+# The commit that a build reports (`belfry --version`, env.json); "unknown" outside of a checkout.
+execute_process(COMMAND git -C ${CMAKE_SOURCE_DIR} rev-parse --short=12 HEAD
+  OUTPUT_VARIABLE BELFRY_COMMIT OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+if(NOT BELFRY_COMMIT)
+  set(BELFRY_COMMIT unknown)
+endif()
+configure_file(${CMAKE_SOURCE_DIR}/engine/build_info.hpp.in
+               ${CMAKE_BINARY_DIR}/generated/engine/build_info.hpp @ONLY)

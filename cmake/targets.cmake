@@ -29,3 +29,9 @@ function(belfry_add_test prefix source)
   target_link_libraries(${target} PRIVATE belfry_test_support belfry_engine GTest::gtest_main)
   gtest_discover_tests(${target} TEST_PREFIX "${prefix}." PROPERTIES TIMEOUT 600 DISCOVERY_TIMEOUT 60)
 endfunction()
+
+# One benchmark executable STEM from bench/STEM.cpp, with Google Benchmark's main.
+function(belfry_add_bench stem)
+  add_executable(${stem} ${stem}.cpp)
+  target_link_libraries(${stem} PRIVATE belfry_bench_support belfry_kernels benchmark::benchmark_main)
+endfunction()

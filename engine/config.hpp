@@ -5,8 +5,10 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/dataset.hpp"
@@ -15,13 +17,30 @@
 
 namespace belfry {
 
-/// "file:line:column" of a key, for errors that are found after parsing. Empty when set by a program.
-using SourcePlace = std::string;
+/// "file:line:column" of a section, for errors that are found after parsing. Empty when set by a program.
+/// Where a value was written is no part of the value: all places are equal.
+struct SourcePlace : std::string {
+  SourcePlace() = default;
+  explicit SourcePlace(std::string text) : std::string(std::move(text)) {}
+  SourcePlace& operator=(std::string text) {
+    assign(std::move(text));
+    return *this;
+  }
+  friend bool operator==(const SourcePlace&, const SourcePlace&) { return true; }
+};
+
+/// The same for every single key, by dotted name ("task.0.temperature", "network.1.inputs.0"). Ask by
+/// place_of().
+struct KeyPlaces {
+  std::map<std::string, std::string> of;
+  friend bool operator==(const KeyPlaces&, const KeyPlaces&) { return true; }
+};
 
 /// A number of rows, or a fraction of them.
 struct Amount {
   double value = 0;
   bool fraction = false;
+  bool operator==(const Amount&) const = default;
 };
 
 enum class CatalogueRule { automatic, trained, all };
@@ -31,16 +50,20 @@ struct DataConfig {
   std::vector<std::string> interactions;
   std::string test;
   std::string format = "auto";
-  std::string user, item, weight, time, label;  ///< column names; empty: guessed (weight, label: unused)
+  /// Column names; empty: guessed (weight, label: unused).
+  std::string user, item, weight, time, label;
+  /// A column guessed to be a rating: parsed and checked, not used. No key of the file.
+  std::string checked_weight;
   std::string items, items_key, users, users_key;
   std::string where;
   IdType id_type = IdType::text;
-  bool id_type_given = false;                   ///< else the format decides (adjacency, u.data: integer)
-  std::string vocabulary = "train";             ///< "train", "catalogue", or a file of ids
+  bool id_type_given = false;        ///< else the format decides (adjacency, u.data: integer)
+  std::string vocabulary = "train";  ///< "train", "catalogue", or a file of ids
   MissingRule on_missing = MissingRule::error;
   CatalogueRule catalogue = CatalogueRule::automatic;
   Duplicates duplicates = Duplicates::keep;
   SourcePlace place;
+  bool operator==(const DataConfig&) const = default;
 };
 
 enum class SplitMethod { none, random, shuffle, temporal, leave_last_out, file };
@@ -51,6 +74,7 @@ struct SplitConfig {
   std::optional<Amount> validation;  ///< of train; default 0.05 when early stopping is on
   std::uint64_t seed = 42;
   SourcePlace place;
+  bool operator==(const SplitConfig&) const = default;
 };
 
 enum class Side { query, candidate };
@@ -61,18 +85,20 @@ struct InitConfig {
   InitKind kind = InitKind::normal;
   double low = -0.05, high = 0.05;  ///< uniform
   double mean = 0, stddev = 0.1;    ///< normal, truncated_normal (cut at 2 stddev)
+  bool operator==(const InitConfig&) const = default;
 };
 
 struct FeatureConfig {
   std::string name;
   Side of = Side::query;
   FeatureKind kind = FeatureKind::id;
-  std::string column;               ///< default: the user or item column for kind id, else the name
+  std::string column;  ///< default: the user or item column for kind id, else the name
   std::int64_t dim = 64;
-  std::string table;                ///< shared table; default: one of its own, named like the feature
+  std::string table;  ///< shared table; default: one of its own, named like the feature
   std::int64_t oov = 1;
-  std::optional<InitConfig> init;   ///< default: by preset
+  std::optional<InitConfig> init;  ///< default: by preset
   SourcePlace place;
+  bool operator==(const FeatureConfig&) const = default;
 };
 
 enum class LayerKind { mlp, l2_normalize };
@@ -80,10 +106,11 @@ enum class LayerKind { mlp, l2_normalize };
 struct LayerConfig {
   LayerKind kind = LayerKind::mlp;
   std::vector<std::int64_t> units;
-  Activation activation = Activation::relu;          ///< of all but the last
+  Activation activation = Activation::relu;  ///< of all but the last
   Activation final_activation = Activation::linear;
   bool use_bias = true;
   SourcePlace place;
+  bool operator==(const LayerConfig&) const = default;
 };
 
 struct NetworkConfig {
@@ -91,6 +118,7 @@ struct NetworkConfig {
   std::vector<std::string> inputs;  ///< features or other networks, concatenated
   std::vector<LayerConfig> layers;
   SourcePlace place;
+  bool operator==(const NetworkConfig&) const = default;
 };
 
 enum class TaskKind { retrieval, ranking };
@@ -100,8 +128,9 @@ enum class RetrievalLoss { in_batch_softmax, sampled_softmax };
 
 struct NegativesConfig {
   bool in_batch = true;
-  std::int64_t uniform = 0;      ///< extra negatives a step, drawn uniformly from the catalogue
-  std::int64_t popularity = 0;   ///< extra negatives a step, drawn by training count
+  std::int64_t uniform = 0;     ///< extra negatives a step, drawn uniformly from the catalogue
+  std::int64_t popularity = 0;  ///< extra negatives a step, drawn by training count
+  bool operator==(const NegativesConfig&) const = default;
 };
 
 struct TaskConfig {
@@ -113,45 +142,62 @@ struct TaskConfig {
   NegativesConfig negatives;
   SamplingCorrection sampling_correction = SamplingCorrection::frequency;
   bool remove_accidental_hits = true;
-  bool mask_known_positives = false;   ///< the user's other training items leave the row too
-  std::int64_t num_hard_negatives = 0; ///< 0: all negatives are kept
+  bool mask_known_positives = false;    ///< the user's other training items leave the row too
+  std::int64_t num_hard_negatives = 0;  ///< 0: all negatives are kept
   bool mean_reduction = true;
   SourcePlace place;
+  bool operator==(const TaskConfig&) const = default;
 };
 
-enum class ScheduleKind { constant, exponential, cosine, inverse_time, polynomial, piecewise };
+enum class ScheduleKind {
+  constant,
+  exponential,
+  cosine,
+  inverse_time,
+  polynomial,
+  piecewise,
+  cosine_restarts
+};
 
+/// How the learning rate changes with the step (schedule.hpp); the base rate is the group's.
 struct ScheduleConfig {
   ScheduleKind kind = ScheduleKind::constant;
-  double decay_steps = 0, decay_rate = 0;
-  bool staircase = false;
-  double alpha = 0;                  ///< cosine: floor as a fraction
-  double warmup_target = 0, warmup_steps = 0;  ///< cosine with warm-up
-  double end_learning_rate = 0, power = 1;     ///< polynomial
-  bool cycle = false;
-  std::vector<double> boundaries, values;      ///< piecewise
+  double decay_steps = 0, decay_rate = 0;  ///< decay_steps: of the first period for cosine_restarts
+  bool staircase = false;                  ///< exponential, inverse_time: whole periods only
+  double alpha = 0;                        ///< cosine, cosine_restarts: floor as a fraction
+  double warmup_target = 0;                ///< cosine: the top after a warm-up from the base rate
+  double warmup_steps = 0;                 ///< cosine: length of the warm-up; 0: none
+  double end_learning_rate = 0;            ///< polynomial
+  double power = 1;                        ///< polynomial
+  bool cycle = false;                      ///< polynomial
+  double t_mul = 2, m_mul = 1;  ///< cosine_restarts: growth of the periods' length and height
+  std::vector<double> boundaries, values;  ///< piecewise: one value more than boundaries
+  bool operator==(const ScheduleConfig&) const = default;
 };
 
 struct OptimizerGroupConfig {
-  std::string match = "*";           ///< glob over parameter names ("*.embedding", "movie_id.*")
-  OptimizerOptions options;          ///< kind and constants (group number and rate are set by the engine)
+  std::string match = "*";   ///< glob over parameter names ("*.embedding", "movie_id.*")
+  OptimizerOptions options;  ///< kind and constants (group number and rate are set by the engine)
   double learning_rate = 0.01;
   double initial_accumulator_value = 0.1;  ///< adagrad, rowwise-adagrad
   ScheduleConfig schedule;
   SourcePlace place;
+  bool operator==(const OptimizerGroupConfig&) const = default;
 };
 
 struct OptimizerConfig {
   OptimizerGroupConfig main;
   std::vector<OptimizerGroupConfig> groups;  ///< the first whose match fits wins; else main
   std::optional<double> clipvalue, clipnorm, global_clipnorm;
+  bool operator==(const OptimizerConfig&) const = default;
 };
 
 enum class ShuffleMode { epoch, once, none };
 
 struct EarlyStop {
   std::string metric = "ndcg@20";
-  std::int64_t patience = 3;         ///< epochs without a better value
+  std::int64_t patience = 3;  ///< epochs without a better value
+  bool operator==(const EarlyStop&) const = default;
 };
 
 struct TrainConfig {
@@ -161,46 +207,60 @@ struct TrainConfig {
   ShuffleMode shuffle = ShuffleMode::epoch;
   bool drop_remainder = false;
   std::optional<EarlyStop> early_stop = EarlyStop{};
-  std::int64_t checkpoint_steps = 0;  ///< also every so many steps; 0: at the end of each epoch alone
+  std::int64_t checkpoint_steps = 0;  ///< also every so many steps; 0: at each epoch's end alone
   std::int64_t keep_checkpoints = 2;
   SourcePlace place;
+  bool operator==(const TrainConfig&) const = default;
 };
 
 struct EvaluateConfig {
-  std::vector<std::string> metrics;   ///< empty: the default list
+  std::vector<std::string> metrics;  ///< empty: the default list
   bool exclude_seen = true;
-  bool mask_validation = true;        ///< mask = "train+validation"
+  bool mask_validation = true;  ///< mask = "train+validation"
   SourcePlace place;
+  bool operator==(const EvaluateConfig&) const = default;
 };
 
 struct IndexConfig {
   std::int64_t k = 10;
+  bool operator==(const IndexConfig&) const = default;
 };
 
 struct OutputConfig {
-  std::string dir;                    ///< default runs/<name>
+  std::string dir;  ///< default runs/<name>
+  bool operator==(const OutputConfig&) const = default;
 };
 
 struct Config {
-  std::string name;                   ///< default: stem of the model or data file
-  std::string preset;                 ///< "" or "tfrs"
+  std::string name;    ///< default: stem of the model or data file
+  std::string preset;  ///< "" or "tfrs"
   DataConfig data;
   SplitConfig split;
   std::vector<FeatureConfig> features;
   std::vector<NetworkConfig> networks;
-  std::vector<TaskConfig> tasks;      ///< at least one
+  std::vector<TaskConfig> tasks;  ///< at least one
   OptimizerConfig optimizer;
   TrainConfig train;
   EvaluateConfig evaluate;
   IndexConfig index;
   OutputConfig output;
+  KeyPlaces places;  ///< filled by the reader of model files
+  bool operator==(const Config&) const = default;
 };
 
 /// The defaults of a preset ("" or "tfrs"), before any file or program says more: one retrieval task, no
 /// features (id towers are filled in when the data's columns are known).
+/// Error(usage) for a preset that does not exist.
 Config default_config(const std::string& preset);
+
+/// An optimizer of that kind with the preset's constants and the kind's own learning rate.
+OptimizerGroupConfig default_optimizer(const std::string& preset, OptimizerKind kind);
 
 /// Initialiser of embedding tables under a preset, and of dense kernels (glorot_uniform, zero bias).
 InitConfig default_embedding_init(const std::string& preset);
+
+/// Where a dotted key was written: "file:line:column", "command line", the place of the nearest section
+/// around it, or the key itself in a config that no file filled.
+std::string place_of(const Config& config, const std::string& key);
 
 }  // namespace belfry

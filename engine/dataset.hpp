@@ -26,8 +26,10 @@ class Dictionary {
   Dictionary(Dictionary&&) noexcept;
   Dictionary& operator=(Dictionary&&) noexcept;
   std::uint32_t add(std::string_view text);                       ///< code of text, new or old
+  /// The same for many texts, faster than one by one.
+  void add(const std::string_view* texts, std::size_t count, std::uint32_t* codes);
   std::optional<std::uint32_t> find(std::string_view text) const;
-  std::string_view text(std::uint32_t code) const;
+  std::string_view text(std::uint32_t code) const;                ///< valid until the next add
   std::size_t size() const;
 
  private:
@@ -50,6 +52,7 @@ struct Table {
   std::vector<Column> columns;
   std::int64_t rows = 0;
   std::int64_t rows_filtered = 0;    ///< rows that `where` left out
+  std::int64_t blank_lines = 0;      ///< empty lines, which are no rows
   const Column* find(std::string_view name) const;
   const Column& at(std::string_view name) const;  ///< Error(bad_data) naming the column and the known ones
 };

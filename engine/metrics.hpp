@@ -30,22 +30,30 @@ std::optional<Metric> parse_metric(const std::string& name);
 /// All metric forms, for error messages: "recall@K", ...
 const std::vector<std::string>& metric_forms();
 
-/// Sums metrics over users; each user once, in any fixed order.
+/// Sums metrics over users; each user once, in any fixed order. Metrics of the other family
+/// (top_k_accuracy) are left out.
 class RankingMetrics {
  public:
   RankingMetrics(std::vector<Metric> metrics, std::int64_t catalogue_items);
   /// ranked: the user's list, best first (may be shorter than k); truth: distinct relevant rows,
   /// ascending; outside: distinct relevant items that no list can hold (misses); first_rank: 0-based rank
-  /// of the best-ranked truth item in the whole ranking when known (mrr without k).
+  /// of the best-ranked truth item in the whole ranking when known (mrr without k; else the rank in
+  /// `ranked`). A user without any relevant item counts for coverage and gini alone.
   void add(std::span<const std::int32_t> ranked, std::span<const std::int32_t> truth,
            std::int64_t outside, std::optional<std::int64_t> first_rank);
   std::int64_t users() const { return users_; }
+  /// Means over the users; without a user only coverage and gini are there.
   MetricMap result() const;
 
  private:
+  double value(const Metric& metric, std::int64_t relevant, std::optional<std::int64_t> first_rank);
+  void grow_ideal(std::int64_t ranks);
+
   std::vector<Metric> metrics_;
   std::vector<double> sums_;
   std::vector<std::vector<std::int64_t>> item_counts_;  // coverage and gini, per metric
+  std::vector<std::int64_t> hits_;                      // of the user at hand: ranks from 1
+  std::vector<double> ideal_;                           // [r]: DCG of r leading hits
   std::int64_t items_ = 0, users_ = 0;
 };
 
@@ -77,7 +85,8 @@ class FactorizedTopK {
   explicit FactorizedTopK(std::vector<std::int64_t> ks);
   /// Score-based, as TFRS's default: hit iff fewer than k candidates score strictly higher than the
   /// positive (bit-defined scores: an item never beats itself). positive_scores [Q]: score of each row's
-  /// true candidate; a non-finite one misses. weight [Q] or empty.
+  /// true candidate. As in TFRS, a row misses at every k when its positive, or any of the max(ks)
+  /// candidates scanned, is not finite. weight [Q] or empty.
   void update_by_score(const Context& ctx, Matrix<const float> queries, std::int64_t heads,
                        const PackedItems& candidates, std::span<const float> positive_scores,
                        std::span<const float> weight);
@@ -91,6 +100,14 @@ class FactorizedTopK {
   MetricMap result() const;
 
  private:
+  void begin(std::int64_t queries, std::span<const float> weight);
+  /// rank: 0-based rank of the true candidate, -1 for a miss at every k.
+  void record(std::int64_t row, std::int64_t rank, std::span<const float> weight);
+  /// Records rank_of(query, scores, rows) of each query's list of the max(ks) best candidates.
+  template <class RankOf>
+  void scan_lists(const Context& ctx, Matrix<const float> queries, std::int64_t heads,
+                  const PackedItems& candidates, std::span<const float> weight, RankOf rank_of);
+
   std::vector<std::int64_t> ks_;
   std::vector<double> sums_;
   double weight_ = 0;

@@ -4,13 +4,23 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <memory>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/file_io.hpp"
 #include "kernels/core/view.hpp"
 
 namespace belfry {
+
+/// The dictionary at the head of an .npy file, parsed without trust.
+struct NpyHeader {
+  std::string descr;  ///< "<f4", "<i8", ...
+  bool fortran_order = false;
+  std::vector<std::int64_t> shape;  ///< extents in 0 .. 2^40
+  std::string error;                ///< why the text is refused; empty: it is good
+};
+NpyHeader parse_npy_header(std::string_view text);
 
 /// A two-dimensional float32 array on disk, read row by row. Wrong dtype, order, rank or size, a damaged
 /// header: Error(bad_data) "FILE: reason".
@@ -19,7 +29,7 @@ class NpyMatrix {
   explicit NpyMatrix(const std::filesystem::path& path);
   std::int64_t rows() const { return rows_; }
   std::int64_t cols() const { return cols_; }
-  /// Rows [first, first + out.rows) into `out` ([m, cols], contiguous).
+  /// Rows [first, first + out.rows) into `out` ([m, cols], any pitch).
   void read(std::int64_t first, Matrix<float> out) const;
 
  private:
@@ -35,6 +45,9 @@ class NpyWriter {
   NpyWriter(const std::filesystem::path& path, const char* dtype, std::vector<std::int64_t> shape);
   void write(const void* data, std::int64_t elements);
   void commit();
+  /// The two halves of commit(), for files that appear as a set (see OutputFile).
+  void seal();
+  void publish() { file_.publish(); }
 
  private:
   OutputFile file_;

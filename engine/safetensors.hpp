@@ -7,12 +7,13 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "engine/file_io.hpp"
+#include "kernels/core/check.hpp"
 
 namespace belfry {
 
@@ -31,6 +32,7 @@ struct TensorInfo {
 /// Collects tensors (their memory must live until write()) and writes them as one file.
 class SafetensorsWriter {
  public:
+  /// Key and value are UTF-8. The checksum's key is the writer's own.
   void metadata(const std::string& key, const std::string& value);
   void add(const std::string& name, DType dtype, std::vector<std::int64_t> shape, const void* data);
   /// Writes header and data to `out` (which the caller commits).
@@ -56,6 +58,7 @@ class SafetensorsFile {
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   /// The value of a metadata key; Error(bad_model) when it is absent.
   const std::string& metadata(const std::string& key) const;
+  /// In the order of their data.
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
   bool has(const std::string& name) const;
   /// The tensor's place; Error(bad_model) when it is absent.
@@ -65,10 +68,14 @@ class SafetensorsFile {
                          const std::vector<std::int64_t>& shape) const;
   /// Reads elements [first, first + n) of a tensor into `out`.
   void read(const TensorInfo& tensor, std::int64_t first, std::int64_t n, void* out) const;
-  /// Whole tensor of T.
+  /// Whole tensor of T, of that shape (a vector of any length unless said otherwise).
   template <class T>
-  std::vector<T> read_all(const std::string& name, DType dtype) const {
-    const TensorInfo& t = info(name, dtype, {-1});
+  std::vector<T> read_all(const std::string& name, DType dtype,
+                          const std::vector<std::int64_t>& shape = {-1}) const {
+    static_assert(std::is_trivially_copyable_v<T>);
+    require(sizeof(T) == static_cast<std::size_t>(size_of(dtype)),
+            "SafetensorsFile::read_all: T has the size of the dtype");
+    const TensorInfo& t = info(name, dtype, shape);
     std::vector<T> out(static_cast<std::size_t>(t.elements()));
     read(t, 0, t.elements(), out.data());
     return out;
@@ -76,6 +83,10 @@ class SafetensorsFile {
   const std::filesystem::path& path() const { return file_.path(); }
 
  private:
+  [[noreturn]] void refuse(const std::string& reason) const;
+  std::string read_header();
+  void check_layout();
+  void check_sum(std::string header) const;
   InputFile file_;
   std::uint64_t data_begin_ = 0;
   std::map<std::string, std::string> metadata_;

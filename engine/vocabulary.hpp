@@ -19,13 +19,17 @@ struct VocabularyOptions {
   IdType type = IdType::text;
   std::int64_t oov = 1;                    ///< number of out-of-vocabulary rows; 0: unknown ids are errors
   std::optional<std::string> mask_token;   ///< row 0 when set
+  /// Name of the out-of-vocabulary rows ("[UNK]", "-1" in Keras). When set it is never learned, and a given
+  /// vocabulary may start with the special tokens. Unset, as for ids of users and items: no text is special.
+  std::optional<std::string> oov_token;
   std::int64_t max_tokens = 0;             ///< all rows together at most; 0: no limit
 };
 
 class Vocabulary {
  public:
   Vocabulary() = default;
-  /// Tokens in the order given (duplicates: Error(bad_data)), with their counts (or none).
+  /// Tokens in the order given, with their counts (or none). A token twice, the mask token among them, an
+  /// integer vocabulary with other text, more than max_tokens rows: Error(bad_data).
   Vocabulary(std::vector<std::string> tokens, std::vector<std::int64_t> counts, const VocabularyOptions& options);
   /// Learned from (token, count) pairs: by count and ties as above, count 0 tokens included last.
   static Vocabulary adapt(std::vector<std::pair<std::string, std::int64_t>> counts,
@@ -40,6 +44,8 @@ class Vocabulary {
   /// modulus of an integer, by the number of buckets; one bucket: always that). nullopt: unknown and no
   /// bucket.
   std::optional<std::int64_t> row(std::string_view token) const;
+  /// Token of a row: the mask token, the OOV token ("[UNK]" when unset; also beyond the table), or a token.
+  std::string inverse(std::int64_t row) const;
   /// Number of a known token, 0-based and without mask and OOV rows; nullopt for an unknown one.
   std::optional<std::int64_t> token_index(std::string_view token) const;
   const std::string& token(std::int64_t index) const { return tokens_[static_cast<std::size_t>(index)]; }

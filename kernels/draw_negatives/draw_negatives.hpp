@@ -15,8 +15,24 @@ struct AliasTable {
   Vector<const std::int32_t> alias;  ///< [n] row taken otherwise
 };
 
-/// Fills keep and alias from weights >= 0 with a positive, finite sum. O(n). Throws ContractError.
-void build_alias_table(Vector<const double> weights, Vector<float> keep, Vector<std::int32_t> alias);
+/// Fills keep and alias from weights >= 0 with a positive, finite sum. A row of weight 0 is never
+/// drawn. O(n); host only, allocates. Throws ContractError.
+void build_alias_table(Vector<const double> weights, Vector<float> keep,
+                       Vector<std::int32_t> alias);
+
+/// Draw number i of a step: the maths of both backends.
+BELFRY_HD inline std::int32_t draw_row(std::uint64_t seed, std::int64_t step, std::int64_t i,
+                                       std::int64_t rows, const AliasTable& popularity) {
+  const Philox4 words =
+      random_words(seed, RandomStream::negatives, static_cast<std::uint64_t>(step),
+                   static_cast<std::uint64_t>(i));
+  const std::int64_t slot = static_cast<std::int64_t>(
+      uniform_below(words.v[0], words.v[1], static_cast<std::uint64_t>(rows)));
+  if (popularity.keep.empty() || uniform_float(words.v[2]) < popularity.keep[slot]) {
+    return static_cast<std::int32_t>(slot);
+  }
+  return popularity.alias[slot];
+}
 
 namespace cpu {
 void draw_negatives(const Context& ctx, std::int64_t rows, const AliasTable& popularity,
@@ -43,7 +59,8 @@ inline void draw_negatives(const Context& ctx, std::int64_t rows, const AliasTab
               (popularity.keep.empty() || popularity.keep.size == rows),
           "draw_negatives: the alias table must have one entry a row");
   switch (ctx.backend()) {
-    case Backend::cpu: return cpu::draw_negatives(ctx, rows, popularity, out);
+    case Backend::cpu:
+      return cpu::draw_negatives(ctx, rows, popularity, out);
     case Backend::cuda:
       if constexpr (kHasCuda::draw_negatives) {
         return cuda::draw_negatives(ctx, rows, popularity, out);

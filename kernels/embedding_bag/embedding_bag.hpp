@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cmath>
+#include <cstdint>
 #include <span>
 
 #include "kernels/core/built_ops.hpp"
 #include "kernels/core/context.hpp"
+#include "kernels/core/philox.hpp"
 #include "kernels/core/view.hpp"
 
 namespace belfry {
@@ -27,17 +30,37 @@ struct RowGradient {
   std::int64_t capacity = 0;
 };
 
+/// The gradient's values are summed in chunks of so many positions of a row, then over chunks in order.
+inline constexpr std::int64_t kEmbeddingGradChunk = 64;
+
+/// s_b of a bag (see embedding_bag): the maths of both backends and of the gradient.
+BELFRY_HD inline float bag_scale(const Ragged& ids, Pooling pooling, std::int64_t bag) {
+  if (pooling == Pooling::sum) return 1.0f;
+  const std::int64_t begin = ids.offsets != nullptr ? ids.offsets[bag] : bag;
+  const std::int64_t end = ids.offsets != nullptr ? ids.offsets[bag + 1] : bag + 1;
+  float sum = 0.0f;
+  if (ids.weights == nullptr) {
+    sum = static_cast<float>(end - begin);
+  } else if (pooling == Pooling::mean) {
+    for (std::int64_t j = begin; j < end; ++j) sum += ids.weights[j];
+  } else {
+    for (std::int64_t j = begin; j < end; ++j) sum += ids.weights[j] * ids.weights[j];
+  }
+  if (sum == 0.0f) return 0.0f;
+  return pooling == Pooling::mean ? 1.0f / sum : 1.0f / std::sqrt(sum);
+}
+
 namespace cpu {
 void embedding_bag(const Context& ctx, Matrix<const float> table, const Ragged& ids,
                    Pooling pooling, Matrix<float> y);
-void embedding_bag_grad(const Context& ctx, std::span<const TableUse> uses,
-                        std::int64_t table_rows, const RowGradient& out);
+void embedding_bag_grad(const Context& ctx, std::span<const TableUse> uses, std::int64_t table_rows,
+                        const RowGradient& out);
 }  // namespace cpu
 namespace cuda {
 void embedding_bag(const Context& ctx, Matrix<const float> table, const Ragged& ids,
                    Pooling pooling, Matrix<float> y);
-void embedding_bag_grad(const Context& ctx, std::span<const TableUse> uses,
-                        std::int64_t table_rows, const RowGradient& out);
+void embedding_bag_grad(const Context& ctx, std::span<const TableUse> uses, std::int64_t table_rows,
+                        const RowGradient& out);
 }  // namespace cuda
 
 /// Pooled lookup of a table:  y_b = s_b sum_j w_j table[id_j]  over the ids j of bag b, with
@@ -47,9 +70,9 @@ void embedding_bag_grad(const Context& ctx, std::span<const TableUse> uses,
 /// Aliasing     y must not overlap the table
 /// Cost         reads nnz D floats in random rows, writes B D: memory-bound
 /// Scratch      none
-/// Numerics     f32, ids of a bag in order
+/// Numerics     f32, ids of a bag in order, scaled at the end; nothing fused
 /// Determinism  bitwise for any thread count
-/// Faults       an id outside [0,V) writes zeros and raises kStatusIdOutOfRange
+/// Faults       an id outside [0,V) counts as a row of zeros and raises kStatusIdOutOfRange
 inline void embedding_bag(const Context& ctx, Matrix<const float> table, const Ragged& ids,
                           Pooling pooling, Matrix<float> y) {
   require(y.rows == ids.bags, "embedding_bag: y must have one row a bag");
@@ -57,7 +80,8 @@ inline void embedding_bag(const Context& ctx, Matrix<const float> table, const R
   require(ids.offsets != nullptr || ids.nnz == ids.bags,
           "embedding_bag: without offsets there is exactly one id a bag");
   switch (ctx.backend()) {
-    case Backend::cpu: return cpu::embedding_bag(ctx, table, ids, pooling, y);
+    case Backend::cpu:
+      return cpu::embedding_bag(ctx, table, ids, pooling, y);
     case Backend::cuda:
       if constexpr (kHasCuda::embedding_bag) {
         return cuda::embedding_bag(ctx, table, ids, pooling, y);
@@ -73,8 +97,9 @@ inline void embedding_bag(const Context& ctx, Matrix<const float> table, const R
 /// Empty        no ids: *out.n = 0
 /// Aliasing     out must not overlap the inputs
 /// Cost         O(nnz) sort of ids (depends on ids alone) + nnz D floats read, *n D written
-/// Scratch      O(nnz) integers from the arena
-/// Numerics     f32, in the order stated
+/// Scratch      O(nnz) words and nnz / 64 rows of D floats from the arena
+/// Numerics     f32, nothing fused; the positions of a row in the order stated, in chunks of
+///              kEmbeddingGradChunk, whose sums are added in order: a hot row is shared by threads
 /// Determinism  bitwise for any thread count; rows ascending
 /// Faults       ids outside [0, table_rows) are left out and raise kStatusIdOutOfRange
 inline void embedding_bag_grad(const Context& ctx, std::span<const TableUse> uses,
@@ -87,11 +112,13 @@ inline void embedding_bag_grad(const Context& ctx, std::span<const TableUse> use
     require(use.ids.offsets != nullptr || use.ids.nnz == use.ids.bags,
             "embedding_bag_grad: without offsets there is exactly one id a bag");
   }
+  require(nnz <= UINT32_MAX, "embedding_bag_grad: positions are 32 bits wide");
   require(table_rows >= 0 && table_rows <= INT32_MAX, "embedding_bag_grad: row numbers are int32");
   require(out.capacity >= (nnz < table_rows ? nnz : table_rows) && out.values.rows >= out.capacity,
           "embedding_bag_grad: out holds fewer rows than may be distinct");
   switch (ctx.backend()) {
-    case Backend::cpu: return cpu::embedding_bag_grad(ctx, uses, table_rows, out);
+    case Backend::cpu:
+      return cpu::embedding_bag_grad(ctx, uses, table_rows, out);
     case Backend::cuda:
       if constexpr (kHasCuda::embedding_bag) {
         return cuda::embedding_bag_grad(ctx, uses, table_rows, out);

@@ -34,7 +34,7 @@ void gemm(const Context& ctx, Matrix<const float> a, Matrix<const float> b, Matr
 /// Empty        M = 0 or N = 0: no-op; K = 0: c = beta c
 /// Aliasing     c must not overlap a or b
 /// Cost         2 M N K flops: compute-bound from about K = 32
-/// Scratch      none
+/// Scratch      on the CPU, for a small c over a long K: at most 15 M N floats of partial sums
 /// Numerics     f32; the order of the sum over K is the library's (oneDNN, cuBLASLt)
 /// Determinism  run_to_run; on the CPU tiles are cut by shape, so any thread count gives the same bits
 inline void gemm(const Context& ctx, Matrix<const float> a, Matrix<const float> b, Matrix<float> c,

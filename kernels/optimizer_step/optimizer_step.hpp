@@ -19,16 +19,18 @@ enum class EpsilonPlace { inside_root, after_root };
 
 struct OptimizerOptions {
   OptimizerKind kind = OptimizerKind::adam;
-  int group = 0;                 ///< learning rate = ctx.state()->learning_rate[group]
-  float momentum = 0.0f;         ///< sgd
-  bool nesterov = false;         ///< sgd
-  float beta_1 = 0.9f;           ///< adam
-  float beta_2 = 0.999f;         ///< adam
+  int group = 0;          ///< learning rate = ctx.state()->learning_rate[group]
+  float momentum = 0.0f;  ///< sgd
+  bool nesterov = false;  ///< sgd
+  float beta_1 = 0.9f;    ///< adam
+  float beta_2 = 0.999f;  ///< adam
   float epsilon = 1e-7f;
-  bool amsgrad = false;          ///< adam
-  float weight_decay = 0.0f;     ///< adam: decoupled (AdamW), w -= lr * weight_decay * w
+  bool amsgrad = false;  ///< adam
+  float weight_decay =
+      0.0f;  ///< adam: decoupled (AdamW), w -= lr weight_decay w in the same update
   EpsilonPlace epsilon_place = EpsilonPlace::inside_root;  ///< adagrad
   SparseUpdate sparse = SparseUpdate::exact;
+  bool operator==(const OptimizerOptions&) const = default;
 };
 
 /// Slots of one parameter [R, D], zero at the start unless initialise says otherwise; unused: empty.
@@ -69,7 +71,9 @@ void check_optimizer_arguments(const OptimizerOptions& options, Matrix<const flo
 /// Aliasing     nothing overlaps
 /// Cost         reads and writes parameter and slots once: memory-bound
 /// Scratch      none
-/// Numerics     f32; a non-finite new value raises kStatusNonFinite
+/// Numerics     f32, nothing fused; subnormal moments and velocities become 0; a root of 0 (no gradient
+///              so far, epsilon 0) moves nothing
+/// Faults       a non-finite new value of the parameter or a slot raises kStatusNonFinite
 /// Determinism  bitwise for any thread count
 /// See          Keras 2 optimizers (tf-keras 2.19); Duchi et al. 2011; Kingma and Ba 2015
 inline void optimizer_step(const Context& ctx, const OptimizerOptions& options,
@@ -79,7 +83,8 @@ inline void optimizer_step(const Context& ctx, const OptimizerOptions& options,
           "optimizer_step: the gradient must have the parameter's shape");
   check_optimizer_arguments(options, parameter, slots);
   switch (ctx.backend()) {
-    case Backend::cpu: return cpu::optimizer_step(ctx, options, parameter, gradient, slots);
+    case Backend::cpu:
+      return cpu::optimizer_step(ctx, options, parameter, gradient, slots);
     case Backend::cuda:
       if constexpr (kHasCuda::optimizer_step) {
         return cuda::optimizer_step(ctx, options, parameter, gradient, slots);
@@ -91,14 +96,19 @@ inline void optimizer_step(const Context& ctx, const OptimizerOptions& options,
 /// The same for a table whose gradient is a list of distinct rows (embedding_bag_grad).
 /// exact: equals the dense update with zeros elsewhere (cost R D where rows without gradient move:
 /// adam, sgd with momentum; otherwise only the listed rows). lazy: touches the listed rows alone;
-/// Adam's t is still the global step.
+/// Adam's t is still the global step. Listed rows outside the table raise kStatusIdOutOfRange, and
+/// nothing is updated.
 inline void optimizer_step(const Context& ctx, const OptimizerOptions& options,
                            Matrix<float> parameter, const RowGradient& gradient,
                            const OptimizerSlots& slots) {
-  require(gradient.values.cols == parameter.cols, "optimizer_step: the gradient must be as wide as the table");
+  require(gradient.values.cols == parameter.cols,
+          "optimizer_step: the gradient must be as wide as the table");
+  require(gradient.n != nullptr && gradient.values.rows >= gradient.capacity,
+          "optimizer_step: the gradient lacks its count or its rows");
   check_optimizer_arguments(options, parameter, slots);
   switch (ctx.backend()) {
-    case Backend::cpu: return cpu::optimizer_step(ctx, options, parameter, gradient, slots);
+    case Backend::cpu:
+      return cpu::optimizer_step(ctx, options, parameter, gradient, slots);
     case Backend::cuda:
       if constexpr (kHasCuda::optimizer_step) {
         return cuda::optimizer_step(ctx, options, parameter, gradient, slots);

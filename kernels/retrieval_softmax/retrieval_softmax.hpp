@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+#include <limits>
+
 #include "kernels/core/built_ops.hpp"
 #include "kernels/core/context.hpp"
 #include "kernels/core/view.hpp"
@@ -9,13 +12,17 @@ namespace belfry {
 
 /// What tfrs.tasks.Retrieval can be told. Every pointer may be empty: the step is then left out.
 struct RetrievalSoftmaxOptions {
-  float temperature = 1.0f;                ///< scores are divided by it; > 0
-  Vector<const float> log_probability;     ///< [C] log q_j, subtracted after the temperature
+  float temperature = 1.0f;                  ///< scores are divided by it; > 0
+  Vector<const float> log_probability;       ///< [C] log q_j, subtracted after the temperature
   Vector<const std::int64_t> candidate_ids;  ///< [C]: equal ids are accidental hits
-  RowLists masked;                         ///< per query: columns left out (its positive excepted)
-  std::int64_t hard_negatives = 0;         ///< keep this many best negatives a row; <= 0: all
-  Vector<const float> weight;              ///< [B] factor of each row's loss
-  bool mean = false;                       ///< divide loss and gradients by B (after the weights)
+  RowLists masked;                     ///< per query: columns left out (its positive excepted)
+  std::int64_t hard_negatives = 0;     ///< keep this many best negatives a row; <= 0: all
+  Vector<const float> weight;          ///< [B] factor of each row's loss
+  bool in_batch = true;                    ///< false: the other rows' positives leave the row
+  float scale = 1.0f;                      ///< factor of loss and gradients (a task's weight)
+  bool mean = false;                   ///< divide loss and gradients by B (after the weights)
+  Vector<std::int32_t> positive_rank;  ///< out, [B]: columns still in the row that score above its
+                                       ///< positive (in-batch top-k accuracy: rank < k)
 };
 
 namespace cpu {
@@ -46,9 +53,11 @@ void retrieval_softmax(const Context& ctx, Matrix<const float> queries, std::int
 /// Empty        B = 0: loss 0, d_candidates 0
 /// Aliasing     outputs overlap neither each other nor the inputs
 /// Cost         6 B heads C D flops, one exp a score
-/// Scratch      row tiles that stay in L2 (about 512 KiB a thread), and a fixed number of partial
-///              d_candidates cut by shape; nothing of size B x C
-/// Numerics     f32 products and exps; row sums and the loss in f64. Heads that tie share the gradient
+/// Scratch      a tile of scores, 16 to 64 rows by C (and heads), at most 16 MiB a thread unless 16 rows
+///              are more; for gradients up to 16 partial d_candidates, 64 MiB in all unless one is more.
+///              Nothing of size B x C
+/// Numerics     f32 products and exps; row sums and the loss in f64; p_ii - 1 without cancellation. A
+///              column equal to the positive's gets its score, bit for bit. Heads that tie share the gradient
 ///              equally. Non-finite loss raises kStatusNonFinite
 /// Determinism  bitwise for any thread count: tiles and partial sums are cut by shape, added in order
 /// See          tfrs.tasks.Retrieval.call; Yi et al., "Sampling-bias-corrected neural modeling", 2019
@@ -61,7 +70,8 @@ inline void retrieval_softmax(const Context& ctx, Matrix<const float> queries, s
           "retrieval_softmax: queries must have heads rows each");
   const std::int64_t b = queries.rows / heads, c = candidates.rows;
   require(c >= b, "retrieval_softmax: every query needs its own candidate (C >= B)");
-  require(queries.cols == candidates.cols, "retrieval_softmax: queries and candidates differ in width");
+  require(queries.cols == candidates.cols,
+          "retrieval_softmax: queries and candidates differ in width");
   require(options.temperature > 0, "retrieval_softmax: temperature must be greater than 0");
   require(options.log_probability.empty() || options.log_probability.size == c,
           "retrieval_softmax: log_probability must have one value a candidate");
@@ -69,13 +79,21 @@ inline void retrieval_softmax(const Context& ctx, Matrix<const float> queries, s
           "retrieval_softmax: candidate_ids must have one value a candidate");
   require(options.weight.empty() || options.weight.size == b,
           "retrieval_softmax: weight must have one value a query");
-  require(row_loss.empty() || row_loss.size == b, "retrieval_softmax: row_loss must have one value a query");
-  require((d_queries.data == nullptr) == (d_candidates.data == nullptr),
-          "retrieval_softmax: ask for both gradients or for none");
-  require(d_queries.data == nullptr ||
-              (d_queries.rows == queries.rows && d_queries.cols == queries.cols &&
-               d_candidates.rows == c && d_candidates.cols == candidates.cols),
-          "retrieval_softmax: gradients must have the shapes of their inputs");
+  require(row_loss.empty() || row_loss.size == b,
+          "retrieval_softmax: row_loss must have one value a query");
+  require(options.positive_rank.empty() || options.positive_rank.size == b,
+          "retrieval_softmax: positive_rank must have one value a query");
+  require(c <= std::numeric_limits<std::int32_t>::max(),
+          "retrieval_softmax: more candidates than a 32-bit column can number");
+  require(loss != nullptr, "retrieval_softmax: loss must be given");
+  if (d_queries.data != nullptr || d_candidates.data != nullptr) {
+    require((d_queries.data != nullptr || queries.empty()) &&
+                (d_candidates.data != nullptr || candidates.empty()),
+            "retrieval_softmax: ask for both gradients or for none");
+    require(d_queries.rows == queries.rows && d_queries.cols == queries.cols &&
+                d_candidates.rows == c && d_candidates.cols == candidates.cols,
+            "retrieval_softmax: gradients must have the shapes of their inputs");
+  }
   switch (ctx.backend()) {
     case Backend::cpu:
       return cpu::retrieval_softmax(ctx, queries, heads, candidates, options, loss, row_loss,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Exact maximum inner product over packed items. The score of a pair is a pure function of its two
 // vectors: s = 0; for k = 0 .. D-1: s = fma(q_k, v_k, s), in f32. Every path below gives these bits,
-// so ties are real ties and results are compared by equality. With several heads: the maximum.
+// so ties are real ties and results are compared by equality. With several heads: the maximum, and NaN
+// where a head's score is NaN. A score of -0 is given as +0 (they are one place in the order).
 #pragma once
 
 #include "kernels/core/buffer.hpp"
@@ -69,7 +70,8 @@ inline void pack_items(const Context& ctx, Matrix<const float> items, std::int64
                        float* packed, std::int64_t n) {
   require(first >= 0 && items.rows <= n - first, "pack_items: rows lie outside the packing");
   switch (ctx.backend()) {
-    case Backend::cpu: return cpu::pack_items(ctx, items, first, packed, n);
+    case Backend::cpu:
+      return cpu::pack_items(ctx, items, first, packed, n);
     case Backend::cuda:
       if constexpr (kHasCuda::topk_scores) return cuda::pack_items(ctx, items, first, packed, n);
   }
@@ -83,8 +85,9 @@ inline void pack_items(const Context& ctx, Matrix<const float> items, std::int64
 /// Aliasing     out must not overlap the inputs
 /// Cost         2 Q heads n D flops; a scan in tiles that stay in L2 with a threshold filter, no score
 ///              matrix
-/// Scratch      per thread a query tile's buffers: O(tile k), from the arena
-/// Numerics     the bit-defined score above; a NaN score never enters a list
+/// Scratch      per thread a query tile's lists: O(tile k), at most 16 MiB or one list, from the arena; with
+///              few queries partial lists of item ranges, at most n/2 keys a query
+/// Numerics     the bit-defined score above; a NaN score never enters a list; +inf and -inf do
 /// Determinism  bitwise_cpu_cuda, any instruction set, tile shape and thread count
 inline void topk_scores(const Context& ctx, Matrix<const float> queries, std::int64_t heads,
                         const PackedItems& items, const ItemMask& mask, TopK out) {
@@ -98,7 +101,8 @@ inline void topk_scores(const Context& ctx, Matrix<const float> queries, std::in
   require(mask.allowed_bits.empty() || mask.allowed_bits.size == (items.n + 63) / 64,
           "topk_scores: the bitmap must have one bit an item");
   switch (ctx.backend()) {
-    case Backend::cpu: return cpu::topk_scores(ctx, queries, heads, items, mask, out);
+    case Backend::cpu:
+      return cpu::topk_scores(ctx, queries, heads, items, mask, out);
     case Backend::cuda:
       if constexpr (kHasCuda::topk_scores) {
         return cuda::topk_scores(ctx, queries, heads, items, mask, out);
@@ -117,7 +121,8 @@ inline void pair_scores(const Context& ctx, Matrix<const float> queries, std::in
           "pair_scores: one row and one score a query");
   require(queries.cols == items.dim, "pair_scores: queries and items differ in width");
   switch (ctx.backend()) {
-    case Backend::cpu: return cpu::pair_scores(ctx, queries, heads, items, rows, out);
+    case Backend::cpu:
+      return cpu::pair_scores(ctx, queries, heads, items, rows, out);
     case Backend::cuda:
       if constexpr (kHasCuda::topk_scores) {
         return cuda::pair_scores(ctx, queries, heads, items, rows, out);
@@ -128,7 +133,7 @@ inline void pair_scores(const Context& ctx, Matrix<const float> queries, std::in
 
 /// Number of eligible items that come before (threshold_i, row_i) in query i's order: score greater
 /// than the threshold, or equal with a smaller row (row_i = -1: only strictly greater ones). With the
-/// pair's own score and row this is its 0-based rank.
+/// pair's own score and row this is its 0-based rank. A NaN threshold has nothing above it.
 /// Shapes       queries [Q*heads, D], threshold [Q] f32, row [Q] i32, out [Q] i64
 /// Cost         one scan, as topk_scores
 /// Determinism  bitwise_cpu_cuda
@@ -143,7 +148,8 @@ inline void count_above(const Context& ctx, Matrix<const float> queries, std::in
   require(mask.allowed_bits.empty() || mask.allowed_bits.size == (items.n + 63) / 64,
           "count_above: the bitmap must have one bit an item");
   switch (ctx.backend()) {
-    case Backend::cpu: return cpu::count_above(ctx, queries, heads, items, mask, threshold, row, out);
+    case Backend::cpu:
+      return cpu::count_above(ctx, queries, heads, items, mask, threshold, row, out);
     case Backend::cuda:
       if constexpr (kHasCuda::topk_scores) {
         return cuda::count_above(ctx, queries, heads, items, mask, threshold, row, out);

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apps/common.hpp"
+
+#include <fmt/format.h>
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <set>
+#include <thread>
+
+#include "engine/run.hpp"
+
+namespace belfry::app {
+
+void add_common_options(CLI::App& verb, CommonOptions& o) {
+  verb.add_option("--device", o.device, "auto, cpu, cuda or cuda:N")->capture_default_str();
+  verb.add_option("--threads", o.threads, "CPU threads (default: $BELFRY_THREADS, else all)");
+  verb.add_option("--seed", o.seed, "seed of all draws");
+  verb.add_option("--progress", o.progress, "auto, bar, plain, json or none; on stderr")
+      ->capture_default_str();
+  verb.add_flag("--json", o.json, "one JSON object a line on stdout, nothing else there");
+  verb.add_flag("-q,--quiet", o.quiet, "errors and results only");
+  verb.add_flag("-v,--verbose", o.verbose, "say more");
+}
+
+std::int64_t parse_count(const std::string& text, const char* option) {
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < 1) {
+    throw Error(ExitCode::usage, option,
+                fmt::format("\"{}\" is not a whole number from 1 to {}", text, INT64_MAX));
+  }
+  return value;
+}
+
+std::uint64_t parse_seed(const std::string& text) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value > INT64_MAX) {
+    throw Error(ExitCode::usage, "--seed", fmt::format("\"{}\" is not a whole number >= 0", text));
+  }
+  return value;
+}
+
+std::vector<std::string> with_seed(const CommonOptions& options,
+                                   std::vector<std::string> overrides) {
+  if (!options.seed.empty()) {
+    overrides.insert(overrides.begin(), fmt::format("train.seed={}", parse_seed(options.seed)));
+  }
+  return overrides;
+}
+
+std::unique_ptr<Context> make_context(const CommonOptions& options) {
+  static const std::set<std::string> kProgress{"auto", "bar", "plain", "json", "none"};
+  if (!kProgress.contains(options.progress)) {
+    throw Error(ExitCode::usage, "--progress",
+                fmt::format("\"{}\" is none of auto, bar, plain, json, none", options.progress));
+  }
+  const std::string& device = options.device;
+  if (device == "cuda" || device.rfind("cuda:", 0) == 0) {
+    if (device != "cuda") {  // the number is checked even where no GPU can be used
+      const std::string number = device.substr(5);
+      if (number.empty() || number.find_first_not_of("0123456789") != std::string::npos) {
+        throw Error(ExitCode::usage, "--device", fmt::format("\"{}\" is not cuda:N", device));
+      }
+    }
+    throw Error(ExitCode::no_gpu, "--device " + device, "this build has no CUDA backend",
+                "--device cpu gives the same results");
+  }
+  if (device != "auto" && device != "cpu") {
+    throw Error(ExitCode::usage, "--device",
+                fmt::format("\"{}\" is none of auto, cpu, cuda, cuda:N", device));
+  }
+  std::string threads = options.threads;
+  const char* source = "--threads";
+  if (threads.empty()) {
+    const char* environment = std::getenv("BELFRY_THREADS");
+    if (environment != nullptr) threads = environment;
+    source = "BELFRY_THREADS";
+  }
+  const std::int64_t n = threads.empty() ? 0 : parse_count(threads, source);
+  if (n > 4096)
+    throw Error(ExitCode::usage, source, fmt::format("{} threads are too many (at most 4096)", n));
+  return std::make_unique<Context>(Backend::cpu, static_cast<int>(n));
+}
+
+void inform(const CommonOptions& options, const std::string& line) {
+  if (!options.quiet) fmt::print(stderr, "{}\n", line);
+}
+
+void warn(const std::string& line) {
+  fmt::print(stderr, "warning: {}\n", line);
+}
+
+void result(const std::string& line) {
+  std::fwrite(line.data(), 1, line.size(), stdout);
+  std::fputc('\n', stdout);
+}
+
+void finish_output() {
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    throw Error(ExitCode::io, "standard output", std::strerror(errno != 0 ? errno : EIO));
+  }
+}
+
+std::string metrics_table(const Evaluation& e) {
+  std::string out =
+      fmt::format("{:<50} {:>10} {:>12} {:>10}\n", "metric", "model", "popularity", "random");
+  const auto cell = [](const MetricMap& m, const std::string& name) {
+    const auto at = m.find(name);
+    return at == m.end() ? std::string("-") : fmt::format("{:.4f}", at->second);
+  };
+  for (const auto& [name, value] : e.metrics) {
+    out += fmt::format("{:<50} {:>10.4f} {:>12} {:>10}\n", name, value, cell(e.popularity, name),
+                       cell(e.random, name));
+  }
+  out += fmt::format("users {}   items {}   test rows {}   seen items excluded: {}   {:.2f} s",
+                     e.users, e.items, e.test_rows, e.exclude_seen ? "yes" : "no", e.seconds);
+  if (e.dropped_pairs > 0) {
+    out += fmt::format("\n{} test pairs are masked training pairs too and were dropped",
+                       e.dropped_pairs);
+  }
+  return out;
+}
+
+std::stop_token stop_on_signals() {
+  static std::stop_source source;
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);  // threads started later inherit this
+  std::thread([set] {
+    int signal = 0;
+    sigwait(&set, &signal);
+    source.request_stop();
+    sigwait(&set, &signal);
+    _exit(128 + signal);
+  }).detach();
+  return source.get_token();
+}
+
+std::string model_path(const std::string& run) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (!fs::exists(run, error)) throw Error(ExitCode::io, run, "no such run");
+  if (fs::is_regular_file(run, error)) return run;
+  const fs::path model = RunFolder{run}.model();
+  if (!fs::exists(model, error)) {
+    throw Error(ExitCode::bad_model, run, "has no model.safetensors",
+                fs::exists(RunFolder{run}.partial().root, error)
+                    ? "its training was interrupted: belfry resume " + run
+                    : "is it a run of `belfry train`?");
+  }
+  return model.string();
+}
+
+}  // namespace belfry::app

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// belfry doctor: what this build can use on this machine.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "apps/common.hpp"
+#include "engine/run.hpp"
+#include "kernels/core/libraries.hpp"
+
+namespace belfry::app {
+
+namespace {
+
+int doctor(const CommonOptions& o) {
+  const BuildInfo build = build_info();
+  const auto ctx = make_context(o);
+  nlohmann::ordered_json out{{"event", "doctor"},
+                             {"version", build.version},
+                             {"commit", build.commit},
+                             {"compiler", build.compiler}};
+  out["backends"] = {{"cpu", "available"}, {"cuda", "not in this build"}};
+  out["threads"] = ctx->threads();
+  out["memory_bytes"] = static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+  out["simd"] = simd_target();
+  for (const auto& [name, value] : library_versions()) out["libraries"][name] = value;
+  if (o.json) {
+    result(out.dump());
+    return 0;
+  }
+  for (const auto& [key, value] : out.items()) {
+    if (key == "event") continue;
+    if (!value.is_object()) {
+      result(fmt::format("{:<14} {}", key,
+                         value.is_string() ? value.get<std::string>() : value.dump()));
+      continue;
+    }
+    for (const auto& [name, v] : value.items())
+      result(fmt::format("{:<14} {:<12} {}", key, name, v.get<std::string>()));
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_doctor(CLI::App& app, Action& action) {
+  CLI::App* verb =
+      app.add_subcommand("doctor", "devices, instruction sets, libraries, optional parts");
+  auto o = std::make_shared<CommonOptions>();
+  add_common_options(*verb, *o);
+  verb->footer("Example: belfry doctor --json");
+  verb->callback([o, &action] { action = [o] { return doctor(*o); }; });
+}
+
+}  // namespace belfry::app

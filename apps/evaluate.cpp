@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// belfry evaluate
+#include <filesystem>
+
+#include "apps/common.hpp"
+#include "engine/config_toml.hpp"
+#include "engine/model_file.hpp"
+#include "engine/run.hpp"
+
+namespace belfry::app {
+
+namespace {
+
+struct Options {
+  CommonOptions common;
+  std::string run, test;
+};
+
+/// The test part: a file given, or what the run held out.
+Interactions test_part(const Options& o, const LoadedModel& model) {
+  const RunFolder folder{o.run};
+  if (!o.test.empty()) {
+    const std::vector<std::string> no_overrides;
+    return load_test_file(load_config(folder.config().string(), no_overrides), o.test, model.data);
+  }
+  if (!std::filesystem::exists(folder.test())) {
+    throw Error(ExitCode::usage, o.run, "the run has no test part", "--test FILE names one");
+  }
+  return load_test_part(folder.test(), model.data);
+}
+
+int evaluate_run(const Options& o) {
+  const std::string path = model_path(o.run);
+  const auto ctx = make_context(o.common);
+  const auto model = load_model_file(*ctx, path);
+  const Interactions test = test_part(o, *model);
+  EvaluationOptions options;
+  for (const std::string& name : model->config.evaluate.metrics)
+    options.metrics.push_back(*parse_metric(name));
+  if (options.metrics.empty()) options.metrics = default_metrics(model->config.preset);
+  options.exclude_seen = model->config.evaluate.exclude_seen;
+  options.seed = o.common.seed.empty() ? model->config.train.seed : parse_seed(o.common.seed);
+  const Evaluation e =
+      evaluate(*ctx, *model->model, model->data, *model->index, model->seen, test, options);
+  result(o.common.json ? to_json(e) : metrics_table(e));
+  return 0;
+}
+
+}  // namespace
+
+void add_evaluate(CLI::App& app, Action& action) {
+  CLI::App* verb = app.add_subcommand(
+      "evaluate", "metrics of a run on its test part, beside the popularity and random baselines");
+  auto o = std::make_shared<Options>();
+  verb->add_option("run", o->run, "RUN folder")->required();
+  verb->add_option("--test", o->test, "test file in the form of the training data");
+  add_common_options(*verb, o->common);
+  verb->footer("Example: belfry evaluate runs/ratings --json");
+  verb->callback([o, &action] { action = [o] { return evaluate_run(*o); }; });
+}
+
+}  // namespace belfry::app

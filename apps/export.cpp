@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// belfry export: vectors of users and items as .npy, with their ids beside them.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <numeric>
+
+#include "apps/common.hpp"
+#include "engine/model_file.hpp"
+#include "engine/npy.hpp"
+
+namespace belfry::app {
+
+namespace {
+
+struct Options {
+  CommonOptions common;
+  std::string run, queries, items;
+};
+
+constexpr std::int64_t kTile = 4096;
+
+/// Streams n vectors and their ids; both files appear when both are whole.
+template <class F>
+void write_vectors(const Context& ctx, const std::string& path, const Vocabulary& ids,
+                   std::int64_t n, std::int64_t d, F&& vectors) {
+  if (std::filesystem::path(path).extension() != ".npy")
+    throw Error(ExitCode::usage, "export", fmt::format("\"{}\" does not end in .npy", path));
+  NpyWriter file(path, "<f4", {n, d});
+  OutputFile names(std::filesystem::path(path).replace_extension().string() + ".ids.txt");
+  Buffer<float> tile(ctx.backend(), std::max<std::int64_t>(1, std::min(kTile, n)) * d);
+  for (std::int64_t first = 0; first < n; first += kTile) {
+    const std::int64_t m = std::min(kTile, n - first);
+    vectors(first, tile.matrix(m, d));
+    file.write(tile.data(), m * d);
+    for (std::int64_t i = 0; i < m; ++i) names.write(ids.token(first + i) + "\n");
+  }
+  names.commit();
+  file.commit();
+}
+
+int export_vectors(const Options& o) {
+  if (o.queries.empty() && o.items.empty())
+    throw Error(ExitCode::usage, "export", "say what: --queries Q.npy, --items V.npy or both");
+  const std::string path = model_path(o.run);
+  const auto ctx = make_context(o.common);
+  const auto m = load_model_file(*ctx, path);
+  const std::int64_t d = m->model->width();
+  if (!o.queries.empty()) {
+    write_vectors(*ctx, o.queries, m->data.users, m->data.user_count(), d,
+                  [&](std::int64_t first, Matrix<float> out) {
+                    std::vector<std::int32_t> users(static_cast<std::size_t>(out.rows));
+                    std::iota(users.begin(), users.end(), static_cast<std::int32_t>(first));
+                    m->model->encode_queries(*ctx, queries_of_users(m->data, users), 0, out);
+                  });
+    inform(o.common,
+           fmt::format("{} query vectors of width {} -> {}", m->data.user_count(), d, o.queries));
+  }
+  if (!o.items.empty()) {
+    write_vectors(*ctx, o.items, m->data.items, m->data.item_count(), d,
+                  [&](std::int64_t first, Matrix<float> out) {
+                    for (std::int64_t i = 0; i < out.rows; ++i)
+                      m->index->row(first + i, out.row(i));
+                  });
+    inform(o.common,
+           fmt::format("{} item vectors of width {} -> {}", m->data.item_count(), d, o.items));
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_export(CLI::App& app, Action& action) {
+  CLI::App* verb = app.add_subcommand("export", "user and item vectors as .npy, ids beside them");
+  auto o = std::make_shared<Options>();
+  verb->add_option("run", o->run, "RUN folder")->required();
+  verb->add_option("--queries", o->queries,
+                   "Q.npy: float32 [users, d]; ids one a line in Q.ids.txt");
+  verb->add_option("--items", o->items, "V.npy: float32 [items, d]; ids one a line in V.ids.txt");
+  add_common_options(*verb, o->common);
+  verb->footer("Example: belfry export runs/ratings --queries q.npy --items v.npy");
+  verb->callback([o, &action] { action = [o] { return export_vectors(*o); }; });
+}
+
+}  // namespace belfry::app

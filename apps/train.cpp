@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// belfry train, resume, validate.
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "apps/common.hpp"
+#include "apps/progress.hpp"
+#include "engine/config_toml.hpp"
+#include "engine/run.hpp"
+
+namespace belfry::app {
+
+namespace {
+
+struct Options {
+  CommonOptions common;
+  std::string input, out;
+  std::vector<std::string> overrides;
+};
+
+/// A model file by its ending; anything else is data.
+Config read_config(const Options& o) {
+  const std::vector<std::string> overrides = with_seed(o.common, o.overrides);
+  const bool model_file = std::filesystem::path(o.input).extension() == ".toml";
+  if (model_file) return load_config(o.input, overrides);
+  const Config config = config_for_data(o.input, overrides);
+  const bool held_out = config.split.method == SplitMethod::random;
+  if (held_out)
+    inform(o.common, "no model file: 10 % of the rows are held out at random for the evaluation");
+  return config;
+}
+
+std::string run_folder(const Options& o, const Config& config) {
+  if (!o.out.empty()) return o.out;
+  if (!config.output.dir.empty()) return config.output.dir;
+  return "runs/" + (config.name.empty() ? "model" : config.name);
+}
+
+int report(const Options& o, const RunResult& r, const std::string& root) {
+  if (r.outcome == TrainOutcome::stopped) {
+    inform(o.common,
+           fmt::format("stopped by a signal; a checkpoint is saved. Go on with: belfry resume {}",
+                       root));
+    return static_cast<int>(ExitCode::stopped);
+  }
+  if (o.common.json) {
+    result(nlohmann::ordered_json{{"event", "done"},
+                                  {"run", root},
+                                  {"epochs", r.epochs},
+                                  {"best_epoch", r.best_epoch},
+                                  {"model_sha256", r.model_sha256}}
+               .dump());
+  } else {
+    result(fmt::format("run     {}   model sha256 {}", root, r.model_sha256));
+    if (r.best_epoch > 0)
+      inform(o.common, fmt::format("        weights of epoch {}, the best on the validation part",
+                                   r.best_epoch));
+  }
+  return 0;
+}
+
+int train(const Options& o) {
+  const std::stop_token stop = stop_on_signals();
+  const auto ctx = make_context(o.common);
+  const Config config = read_config(o);
+  const std::string root = run_folder(o, config);
+  TrainProgress progress(o.common);
+  return report(o, train_run(*ctx, config, root, progress, stop), root);
+}
+
+int resume(const Options& o) {
+  const std::stop_token stop = stop_on_signals();
+  const auto ctx = make_context(o.common);
+  TrainProgress progress(o.common);
+  return report(o, resume_run(*ctx, o.input, with_seed(o.common, o.overrides), progress, stop),
+                o.input);
+}
+
+/// Schema, columns, shapes, memory; reads the first lines of the data and trains nothing.
+int validate(const Options& o) {
+  Config config = read_config(o);
+  check_config(config);
+  DataReport found;
+  resolve_config(config, &found);
+  check_config(config);
+  if (o.common.json) {
+    result(nlohmann::ordered_json{
+        {"event", "valid"}, {"schema", found.schema}, {"user", found.user}, {"item", found.item}}
+               .dump());
+    return 0;
+  }
+  result(fmt::format("{}: valid", o.input));
+  result(fmt::format("data    {}   user = {}   item = {}", found.schema, found.user, found.item));
+  std::int64_t width[2] = {0, 0};
+  for (const FeatureConfig& f : config.features) {
+    width[f.of == Side::query ? 0 : 1] += f.dim;
+    result(fmt::format("feature {}   {} column {}   dim {}", f.name,
+                       f.of == Side::query ? "query" : "candidate", f.column, f.dim));
+  }
+  result(fmt::format("towers  query features {}   candidate features {} wide", width[0], width[1]));
+  const std::int64_t batch = config.train.batch_size;
+  const TaskConfig& task = config.tasks.front();
+  result(
+      fmt::format("step    {} queries x {} candidates; about {:.1f} MiB of activations; nothing of "
+                  "batch x batch is kept",
+                  batch, batch + task.negatives.uniform + task.negatives.popularity,
+                  static_cast<double>(batch * (width[0] + width[1]) * 4 * 4) / (1 << 20)));
+  result(fmt::format(
+      "tables  {} bytes a user and {} bytes an item, weights alone (x3 with Adam, x2 with Adagrad)",
+      width[0] * 4, width[1] * 4));
+  return 0;
+}
+
+void add(CLI::App& app, Action& action, const char* name, const char* what, const char* input,
+         const char* input_help, const char* footer, int (*run)(const Options&), bool has_out) {
+  CLI::App* verb = app.add_subcommand(name, what);
+  auto o = std::make_shared<Options>();
+  verb->add_option(input, o->input, input_help)->required();
+  verb->add_option("overrides", o->overrides,
+                   "key=value: a dotted key of the model file, e.g. train.epochs=10");
+  if (has_out) verb->add_option("--out", o->out, "run folder (default runs/NAME)");
+  add_common_options(*verb, o->common);
+  verb->footer(footer);
+  verb->callback([o, run, &action] { action = [o, run] { return run(*o); }; });
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, Action& action) {
+  add(app, action, "train", "train a model from a data file or a model file", "input",
+      "DATA (csv, tsv, jsonl, MovieLens, RecBole, adjacency; .gz, .zst; - for stdin) or MODEL.toml",
+      "Example: belfry train ratings.csv\n         belfry train model.toml train.epochs=10 --out "
+      "runs/ten",
+      train, true);
+}
+
+void add_resume(CLI::App& app, Action& action) {
+  add(app, action, "resume", "go on with an interrupted run, or train a finished one further",
+      "run", "RUN folder",
+      "Example: belfry resume runs/ratings\n         belfry resume runs/ratings train.epochs=50",
+      resume, false);
+}
+
+void add_validate(CLI::App& app, Action& action) {
+  add(app, action, "validate",
+      "check a model file: schema, columns, shapes, memory; trains nothing", "input", "MODEL.toml",
+      "Example: belfry validate model.toml optimizer.learning_rate=0.05", validate, false);
+}
+
+}  // namespace belfry::app

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/batch_stream.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/shuffle/shuffle.hpp"
+
+namespace belfry {
+
+namespace {
+
+/// log of the probability that a given candidate column holds item j: training frequency for in-batch
+/// columns, mixed with the distributions of the extra negatives (Yang et al., "Mixed negative sampling",
+/// 2020). Items that never occur keep TFRS's floor of 1e-6.
+std::vector<float> log_probabilities(const ModelData& data, const TaskConfig& task, double batch) {
+  const auto n = static_cast<double>(data.item_count());
+  double total = 0;
+  for (const std::int64_t c : data.item_counts) total += static_cast<double>(c);
+  const double in_batch = task.negatives.in_batch ? batch : 0.0;
+  const auto uniform = static_cast<double>(task.negatives.uniform);
+  const double by_count = in_batch + static_cast<double>(task.negatives.popularity);
+  std::vector<float> out(data.item_counts.size());
+  if (!data.item_probability.empty()) {
+    for (std::size_t j = 0; j < out.size(); ++j) {
+      out[j] = std::log(std::clamp(data.item_probability[j], 1e-6f, 1.0f));
+    }
+    return out;
+  }
+  for (std::size_t j = 0; j < out.size(); ++j) {
+    const double p = (by_count * static_cast<double>(data.item_counts[j]) / total + uniform / n) /
+                     (by_count + uniform);
+    out[j] = static_cast<float>(std::log(std::clamp(p, 1e-6, 1.0)));
+  }
+  return out;
+}
+
+}  // namespace
+
+BatchStream::BatchStream(const ModelData& data, const TrainConfig& train, const TaskConfig& task)
+    : data_(data), train_(train), task_(task) {
+  batch_size_ = std::min(train.batch_size, data.train.size());
+  negatives_ = task.negatives.uniform + task.negatives.popularity;
+  if (task.sampling_correction == SamplingCorrection::frequency) {
+    item_log_probability_ = log_probabilities(data, task, static_cast<double>(batch_size_));
+  }
+  if (task.negatives.popularity > 0) {
+    std::vector<double> weights(data.item_counts.begin(), data.item_counts.end());
+    alias_keep_.resize(weights.size());
+    alias_row_.resize(weights.size());
+    build_alias_table({weights.data(), static_cast<std::int64_t>(weights.size())},
+                      {alias_keep_.data(), static_cast<std::int64_t>(alias_keep_.size())},
+                      {alias_row_.data(), static_cast<std::int64_t>(alias_row_.size())});
+  }
+  if (task.mask_known_positives) {
+    known_ = items_by_user(data.user_count(), data.item_count(), {&data.train});
+    first_column_.resize(static_cast<std::size_t>(data.item_count()));
+  }
+  feature_rows_.resize(data.features.size());
+}
+
+std::int64_t BatchStream::steps_per_epoch() const {
+  const std::int64_t n = data_.train.size();
+  return train_.drop_remainder ? n / batch_size_ : (n + batch_size_ - 1) / batch_size_;
+}
+
+const Batch& BatchStream::make(const Context& ctx, std::int64_t epoch, std::int64_t step) {
+  const std::int64_t first = step * batch_size_;
+  batch_.queries = std::min(batch_size_, data_.train.size() - first);
+  batch_.candidates = batch_.queries + negatives_;
+  choose_rows(ctx, epoch, first, batch_.queries);
+  draw(ctx);
+  fill_ids();
+  fill_corrections();
+  if (task_.mask_known_positives) fill_masks();
+  return batch_;
+}
+
+void BatchStream::choose_rows(const Context& ctx, std::int64_t epoch, std::int64_t first,
+                              std::int64_t n) {
+  rows_.resize(static_cast<std::size_t>(n));
+  if (train_.shuffle == ShuffleMode::none) {
+    for (std::int64_t i = 0; i < n; ++i) rows_[static_cast<std::size_t>(i)] = first + i;
+  } else {
+    const std::int64_t key = train_.shuffle == ShuffleMode::once ? 0 : epoch;
+    const Permutation order =
+        make_permutation(train_.seed, static_cast<std::uint64_t>(key), data_.train.size());
+    shuffle(ctx, order, first, {rows_.data(), n});
+  }
+  users_.resize(rows_.size());
+  items_.resize(rows_.size() + static_cast<std::size_t>(negatives_));
+  for (std::size_t i = 0; i < rows_.size(); ++i) {
+    users_[i] = data_.train.user[static_cast<std::size_t>(rows_[i])];
+    items_[i] = data_.train.item[static_cast<std::size_t>(rows_[i])];
+  }
+}
+
+void BatchStream::draw(const Context& ctx) {
+  // One call, so that each draw has an index of its own: uniform ones first, then popular ones.
+  const std::int64_t uniform = task_.negatives.uniform, popular = task_.negatives.popularity;
+  std::int32_t* out = items_.data() + batch_.queries;
+  if (uniform > 0) draw_negatives(ctx, data_.item_count(), {}, {out, uniform});
+  if (popular > 0) {
+    const AliasTable table{{alias_keep_.data(), static_cast<std::int64_t>(alias_keep_.size())},
+                           {alias_row_.data(), static_cast<std::int64_t>(alias_row_.size())}};
+    draw_negatives(ctx, data_.item_count(), table, {out + uniform, popular});
+  }
+}
+
+void BatchStream::fill_ids() {
+  batch_.ids.resize(data_.features.size());
+  std::size_t context = 0;
+  for (std::size_t f = 0; f < data_.features.size(); ++f) {
+    const FeatureData& feature = data_.features[f];
+    std::vector<std::int32_t>& out = feature_rows_[f];
+    if (feature.context) {
+      const auto& values = data_.train.context[context++];
+      out.resize(rows_.size());
+      for (std::size_t i = 0; i < rows_.size(); ++i)
+        out[i] = values[static_cast<std::size_t>(rows_[i])];
+    } else {
+      const auto& entities = feature.config.of == Side::query ? users_ : items_;
+      out.resize(entities.size());
+      for (std::size_t i = 0; i < entities.size(); ++i) {
+        out[i] = feature.rows[static_cast<std::size_t>(entities[i])];
+      }
+    }
+    const auto n = static_cast<std::int64_t>(out.size());
+    batch_.ids[f] = {out.data(), nullptr, nullptr, n, n};
+  }
+}
+
+void BatchStream::fill_corrections() {
+  candidate_ids_.assign(items_.begin(), items_.end());
+  batch_.candidate_ids = {candidate_ids_.data(), batch_.candidates};
+  if (!item_log_probability_.empty()) {
+    log_probability_.resize(items_.size());
+    for (std::size_t i = 0; i < items_.size(); ++i) {
+      log_probability_[i] = item_log_probability_[static_cast<std::size_t>(items_[i])];
+    }
+    batch_.log_probability = {log_probability_.data(), batch_.candidates};
+  }
+  if (!data_.train.weight.empty()) {
+    weight_.resize(rows_.size());
+    for (std::size_t i = 0; i < rows_.size(); ++i) {
+      weight_[i] = data_.train.weight[static_cast<std::size_t>(rows_[i])];
+    }
+    batch_.weight = {weight_.data(), batch_.queries};
+  }
+}
+
+/// Columns of each row that hold another training item of its user. Batch columns are chained by item,
+/// so that a row costs the length of its user's list, not the batch.
+void BatchStream::fill_masks() {
+  next_column_.assign(items_.size(), 0);
+  for (std::size_t c = items_.size(); c-- > 0;) {
+    std::int32_t& head = first_column_[static_cast<std::size_t>(items_[c])];
+    next_column_[c] = head;
+    head = static_cast<std::int32_t>(c) + 1;
+  }
+  mask_offsets_.assign(1, 0);
+  mask_columns_.clear();
+  for (std::size_t i = 0; i < rows_.size(); ++i) {
+    const auto u = static_cast<std::size_t>(users_[i]);
+    for (std::int64_t k = known_.offsets[u]; k < known_.offsets[u + 1]; ++k) {
+      const std::int32_t item = known_.items[static_cast<std::size_t>(k)];
+      if (item == items_[i]) continue;
+      for (std::int32_t c = first_column_[static_cast<std::size_t>(item)]; c != 0;
+           c = next_column_[static_cast<std::size_t>(c - 1)]) {
+        mask_columns_.push_back(c - 1);
+      }
+    }
+    std::sort(mask_columns_.begin() + mask_offsets_.back(), mask_columns_.end());
+    mask_offsets_.push_back(static_cast<std::int64_t>(mask_columns_.size()));
+  }
+  for (const std::int32_t item : items_) first_column_[static_cast<std::size_t>(item)] = 0;
+  batch_.masked = {mask_offsets_.data(), mask_columns_.data()};
+}
+
+}  // namespace belfry

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/config.hpp"
+
+#include "engine/error.hpp"
+#include "engine/nearest.hpp"
+
+namespace belfry {
+namespace {
+
+bool is_tfrs(const std::string& preset) {
+  if (preset.empty() || preset == "tfrs") return preset == "tfrs";
+  throw Error(ExitCode::usage, "preset", "unknown preset \"" + preset + "\"",
+              nearest_hint(preset, {"tfrs"}));
+}
+
+double default_learning_rate(bool tfrs, OptimizerKind kind) {
+  switch (kind) {
+    case OptimizerKind::sgd:
+      return 0.01;
+    case OptimizerKind::adagrad:
+    case OptimizerKind::rowwise_adagrad:
+      return 0.1;
+    case OptimizerKind::adam:
+      return tfrs ? 0.001 : 0.01;
+  }
+  return 0.01;
+}
+
+}  // namespace
+
+OptimizerGroupConfig default_optimizer(const std::string& preset, OptimizerKind kind) {
+  const bool tfrs = is_tfrs(preset);
+  OptimizerGroupConfig group;
+  group.options.kind = kind;
+  // Keras moves every row of a table that has momentum; the lazy form is as good and far cheaper.
+  group.options.sparse = tfrs ? SparseUpdate::exact : SparseUpdate::lazy;
+  group.learning_rate = default_learning_rate(tfrs, kind);
+  return group;
+}
+
+InitConfig default_embedding_init(const std::string& preset) {
+  InitConfig init;
+  if (is_tfrs(preset)) init.kind = InitKind::uniform;
+  return init;
+}
+
+Config default_config(const std::string& preset) {
+  Config config;
+  config.preset = preset;
+  const bool tfrs = is_tfrs(preset);
+  config.optimizer.main =
+      default_optimizer(preset, tfrs ? OptimizerKind::adagrad : OptimizerKind::adam);
+  TaskConfig task;
+  if (tfrs) {
+    task.similarity = Similarity::dot;
+    task.temperature = 1.0;
+    task.sampling_correction = SamplingCorrection::none;
+    task.remove_accidental_hits = false;
+    task.mean_reduction = false;
+    config.data.catalogue = CatalogueRule::all;
+    config.data.vocabulary = "catalogue";  // each item has a row, also one that no row trains
+    config.train.epochs = 3;
+    config.train.batch_size = 8192;
+    config.train.shuffle = ShuffleMode::once;
+    config.train.early_stop.reset();
+    config.evaluate.exclude_seen = false;
+    for (const char* k : {"1", "5", "10", "50", "100"}) {
+      config.evaluate.metrics.push_back(std::string("factorized_top_k/top_") + k +
+                                        "_categorical_accuracy");
+    }
+  }
+  config.tasks.push_back(task);
+  return config;
+}
+
+std::string place_of(const Config& config, const std::string& key) {
+  std::string at = key;
+  while (true) {
+    const auto found = config.places.of.find(at);
+    if (found != config.places.of.end()) return found->second;
+    if (at.empty()) return key;
+    const auto dot = at.rfind('.');
+    at = dot == std::string::npos ? "" : at.substr(0, dot);
+  }
+}
+
+}  // namespace belfry

@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a model file contradicts itself in. Each refusal stands at the key that would have to change.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "engine/config_schema.hpp"
+#include "engine/config_toml.hpp"
+#include "engine/error.hpp"
+#include "engine/nearest.hpp"
+#include "kernels/core/step_state.hpp"
+
+namespace belfry {
+namespace {
+
+std::string key_of(const char* list, std::size_t i, const std::string& key) {
+  return fmt::format("{}.{}{}{}", list, i, key.empty() ? "" : ".", key);
+}
+
+const char* word(Side side) {
+  return side == Side::query ? "query" : "candidate";
+}
+
+class Checker {
+ public:
+  explicit Checker(const Config& config) : c_(config) {}
+  void run() {
+    ranges();
+    data();
+    split();
+    features();
+    tables();
+    networks();
+    towers();
+    tasks();
+    optimizer();
+  }
+
+ private:
+  [[noreturn]] void refuse(const std::string& key, const std::string& what,
+                           const std::string& hint = "") const {
+    throw Error(ExitCode::usage, place_of(c_, key), what, hint);
+  }
+
+  /// The rules that the reader holds a file to, for structs that a program filled.
+  void ranges() const {
+    Config copy = c_;
+    if (const auto complaint = schema::check_fields(schema::root_fields(copy))) {
+      refuse(complaint->at, complaint->what, complaint->hint);
+    }
+    for (const schema::Section& s : schema::sections(copy)) {
+      const auto complaint = schema::check_fields(s.fields);
+      if (complaint) refuse(s.key + "." + complaint->at, complaint->what, complaint->hint);
+    }
+  }
+
+  void data() const {
+    const DataConfig& d = c_.data;
+    if (d.interactions.empty()) {
+      refuse("data.interactions", "\"interactions\" is missing in [data]",
+             "it names the file of user-item rows");
+    }
+    if (!d.user.empty() && d.user == d.item) {
+      refuse("data.item", "the user and the item are the same column \"" + d.user + "\"");
+    }
+    if (!d.items_key.empty() && d.items.empty()) {
+      refuse("data.items_key", "\"items_key\" is given without an \"items\" table");
+    }
+    if (!d.users_key.empty() && d.users.empty()) {
+      refuse("data.users_key", "\"users_key\" is given without a \"users\" table");
+    }
+  }
+
+  void split() const {
+    const SplitConfig& s = c_.split;
+    if (s.method == SplitMethod::file && c_.data.test.empty()) {
+      refuse("split.method", "split method \"file\" needs a test file",
+             "name it by \"test\" in [data]");
+    }
+    if (s.method != SplitMethod::file && !c_.data.test.empty()) {
+      refuse("data.test", "a test file is given, but rows are split by another method",
+             "set split.method to \"file\"");
+    }
+    const bool sized = s.method == SplitMethod::random || s.method == SplitMethod::shuffle ||
+                       s.method == SplitMethod::temporal;
+    if (!sized && (s.train || s.test)) {
+      refuse(s.test ? "split.test" : "split.train", "this split method has no use for amounts",
+             "they are for \"random\", \"shuffle\" and \"temporal\"");
+    }
+    if (s.train && s.test && s.train->fraction && s.test->fraction &&
+        s.train->value + s.test->value > 1 + 1e-9) {
+      refuse("split.test", "the fractions \"train\" and \"test\" add up to more than 1");
+    }
+  }
+
+  void check_name(const std::string& key, const std::string& name) const {
+    const bool plain = !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char ch) {
+      return ch > 0x20 && ch != 0x7f &&
+             std::string_view(".*?/[]=\"").find(static_cast<char>(ch)) == std::string_view::npos;
+    });
+    if (!plain) {
+      refuse(key, schema::toml_string(name) + " cannot be a name",
+             "letters, digits, _ and - are safe; a column of any name goes into \"column\"");
+    }
+  }
+
+  void features() {
+    for (std::size_t i = 0; i < c_.features.size(); ++i) {
+      const FeatureConfig& f = c_.features[i];
+      const std::string at = key_of("feature", i, "name");
+      check_name(at, f.name);
+      if (f.name == "query" || f.name == "candidate") {
+        refuse(at, "a feature cannot be named like the tower \"" + f.name + "\"");
+      }
+      if (!feature_.emplace(f.name, i).second) {
+        refuse(at, "two features are named \"" + f.name + "\"");
+      }
+      if (f.init && f.init->kind == InitKind::uniform && f.init->low >= f.init->high) {
+        refuse(key_of("feature", i, "init.low"), "\"low\" must be less than \"high\"");
+      }
+    }
+  }
+
+  /// Features that share a table must agree on what it is.
+  void tables() const {
+    std::map<std::string, std::size_t> first;
+    for (std::size_t i = 0; i < c_.features.size(); ++i) {
+      const FeatureConfig& f = c_.features[i];
+      const std::string& table = f.table.empty() ? f.name : f.table;
+      if (!f.table.empty()) check_name(key_of("feature", i, "table"), f.table);
+      const auto [found, is_new] = first.emplace(table, i);
+      if (is_new) continue;
+      const FeatureConfig& g = c_.features[found->second];
+      const auto differ = [&](const char* key, const std::string& a, const std::string& b) {
+        refuse(key_of("feature", i, key),
+               fmt::format("table \"{}\" is shared by \"{}\" with {} and \"{}\" with {}", table,
+                           g.name, b, f.name, a));
+      };
+      if (f.dim != g.dim) differ("dim", fmt::format("dim {}", f.dim), fmt::format("dim {}", g.dim));
+      if (f.oov != g.oov) differ("oov", fmt::format("oov {}", f.oov), fmt::format("oov {}", g.oov));
+      if (f.kind != g.kind) differ("kind", "another kind", "one kind");
+      if (f.kind == FeatureKind::id && f.of != g.of) {
+        differ("table", std::string("ids of the ") + word(f.of) + " side",
+               std::string("ids of the ") + word(g.of) + " side");
+      }
+      const InitConfig usual = default_embedding_init(c_.preset);
+      if (!(f.init.value_or(usual) == g.init.value_or(usual))) {
+        differ("init", "another init", "one init");
+      }
+    }
+  }
+
+  void networks() {
+    for (std::size_t i = 0; i < c_.networks.size(); ++i) {
+      const NetworkConfig& n = c_.networks[i];
+      const std::string at = key_of("network", i, "name");
+      check_name(at, n.name);
+      if (feature_.count(n.name) != 0) {
+        refuse(at, "a network and a feature are both named \"" + n.name + "\"");
+      }
+      if (!network_.emplace(n.name, i).second) {
+        refuse(at, "two networks are named \"" + n.name + "\"");
+      }
+    }
+    std::vector<std::string> known = {"query", "candidate"};
+    for (const auto& [name, i] : feature_) known.push_back(name);
+    for (const auto& [name, i] : network_) known.push_back(name);
+    for (std::size_t i = 0; i < c_.networks.size(); ++i) {
+      inputs(i, known);
+      layers(i);
+    }
+    for (std::size_t i = 0; i < c_.networks.size(); ++i) cycle(i);
+  }
+
+  void inputs(std::size_t i, const std::vector<std::string>& known) const {
+    const NetworkConfig& n = c_.networks[i];
+    if (n.inputs.empty()) {
+      refuse(key_of("network", i, "inputs"), "network \"" + n.name + "\" has no inputs");
+    }
+    std::set<std::string> seen;
+    for (std::size_t j = 0; j < n.inputs.size(); ++j) {
+      const std::string& input = n.inputs[j];
+      const std::string at = key_of("network", i, fmt::format("inputs.{}", j));
+      if (std::find(known.begin(), known.end(), input) == known.end()) {
+        refuse(at, fmt::format("network \"{}\" has an unknown input \"{}\"", n.name, input),
+               nearest_hint(input, known));
+      }
+      if (!seen.insert(input).second) {
+        refuse(at, fmt::format("network \"{}\" names its input \"{}\" twice", n.name, input));
+      }
+    }
+  }
+
+  void layers(std::size_t i) const {
+    const NetworkConfig& n = c_.networks[i];
+    for (std::size_t j = 0; j < n.layers.size(); ++j) {
+      if (n.layers[j].kind == LayerKind::mlp && n.layers[j].units.empty()) {
+        refuse(key_of("network", i, fmt::format("layers.{}.units", j)),
+               "an mlp layer needs \"units\"", "such as units = [64, 32]");
+      }
+    }
+  }
+
+  /// Follows the inputs of network i; `path_` holds the networks on the way.
+  void cycle(std::size_t i) {
+    if (!done_.insert(i).second) return;
+    path_.push_back(i);
+    const NetworkConfig& n = c_.networks[i];
+    for (std::size_t j = 0; j < n.inputs.size(); ++j) {
+      const auto next = network_.find(n.inputs[j]);
+      if (next == network_.end()) continue;
+      const auto start = std::find(path_.begin(), path_.end(), next->second);
+      if (start != path_.end()) {
+        std::string way;
+        for (auto at = start; at != path_.end(); ++at) way += c_.networks[*at].name + " <- ";
+        refuse(key_of("network", i, fmt::format("inputs.{}", j)),
+               "networks read each other in a circle: " + way + next->first);
+      }
+      cycle(next->second);
+    }
+    path_.pop_back();
+  }
+
+  void towers() {
+    for (const Side side : {Side::query, Side::candidate}) {
+      const auto tower = network_.find(word(side));
+      if (tower != network_.end()) {
+        one_side(tower->second, side, tower->second, "");
+      } else {
+        for (const FeatureConfig& f : c_.features) {
+          if (f.of == side) used_.insert(f.name);
+        }
+      }
+    }
+    unused();
+    const std::int64_t q = width_of_tower(Side::query), v = width_of_tower(Side::candidate);
+    if (q > 0 && v > 0 && q != v) {
+      refuse(width_key(Side::candidate),
+             fmt::format("the query tower is {} wide and the candidate tower {}", q, v),
+             "both must end in the same width");
+    }
+  }
+
+  /// A tower reads features of its own side alone, also through other networks.
+  void one_side(std::size_t i, Side side, std::size_t tower, const std::string& entry) {
+    const NetworkConfig& n = c_.networks[i];
+    used_.insert(n.name);
+    for (std::size_t j = 0; j < n.inputs.size(); ++j) {
+      const std::string& input = n.inputs[j];
+      used_.insert(input);
+      const std::string at =
+          entry.empty() ? key_of("network", tower, fmt::format("inputs.{}", j)) : entry;
+      const auto feature = feature_.find(input);
+      const bool other_tower = input == word(side == Side::query ? Side::candidate : Side::query);
+      if (other_tower || (feature != feature_.end() && c_.features[feature->second].of != side)) {
+        refuse(at, fmt::format("the {} tower cannot read \"{}\", which is of the other side",
+                               word(side), input));
+      }
+      const auto network = network_.find(input);
+      if (network != network_.end()) one_side(network->second, side, tower, at);
+    }
+  }
+
+  void unused() const {
+    for (std::size_t i = 0; i < c_.networks.size(); ++i) {
+      const std::string& name = c_.networks[i].name;
+      if (name != "query" && name != "candidate" && used_.count(name) == 0) {
+        refuse(key_of("network", i, "name"), "network \"" + name + "\" is used by no tower",
+               "ranking tasks, which could use it, are not available in this version");
+      }
+    }
+    for (std::size_t i = 0; i < c_.features.size(); ++i) {
+      const FeatureConfig& f = c_.features[i];
+      if (used_.count(f.name) == 0) {
+        refuse(key_of("feature", i, "name"), "feature \"" + f.name + "\" is used by no network",
+               fmt::format("add it to the inputs of \"{}\", or remove it", word(f.of)));
+      }
+    }
+  }
+
+  std::int64_t width(const std::string& name) const {
+    const auto feature = feature_.find(name);
+    if (feature != feature_.end()) return c_.features[feature->second].dim;
+    const auto network = network_.find(name);
+    if (network == network_.end()) {
+      return width_of_features(name == "query" ? Side::query : Side::candidate);
+    }
+    const NetworkConfig& n = c_.networks[network->second];
+    for (auto layer = n.layers.rbegin(); layer != n.layers.rend(); ++layer) {
+      if (layer->kind == LayerKind::mlp) return layer->units.back();
+    }
+    std::int64_t sum = 0;
+    for (const std::string& input : n.inputs) sum += width(input);
+    return sum;
+  }
+
+  /// 0: the side has no features yet; its id tower is filled in when the data is known.
+  std::int64_t width_of_features(Side side) const {
+    std::int64_t sum = 0;
+    for (const FeatureConfig& f : c_.features) sum += f.of == side ? f.dim : 0;
+    return sum;
+  }
+  std::int64_t width_of_tower(Side side) const { return width(word(side)); }
+
+  /// The key that decides a tower's width.
+  std::string width_key(Side side) const {
+    const auto network = network_.find(word(side));
+    if (network != network_.end()) {
+      const NetworkConfig& n = c_.networks[network->second];
+      for (std::size_t j = n.layers.size(); j-- > 0;) {
+        if (n.layers[j].kind == LayerKind::mlp) {
+          return key_of("network", network->second, fmt::format("layers.{}.units", j));
+        }
+      }
+      return key_of("network", network->second, "inputs");
+    }
+    for (std::size_t i = 0; i < c_.features.size(); ++i) {
+      if (c_.features[i].of == side) return key_of("feature", i, "dim");
+    }
+    return "feature";
+  }
+
+  void tasks() const {
+    if (c_.tasks.empty()) refuse("task", "there is no task");
+    double weight = 0;
+    for (std::size_t i = 0; i < c_.tasks.size(); ++i) {
+      const TaskConfig& t = c_.tasks[i];
+      const NegativesConfig& n = t.negatives;
+      if (!n.in_batch && n.uniform == 0 && n.popularity == 0) {
+        refuse(key_of("task", i, "negatives"), "the task has no negatives",
+               "in_batch = true, or a number of uniform or popularity ones");
+      }
+      if (!n.in_batch && t.loss == RetrievalLoss::in_batch_softmax) {
+        refuse(key_of("task", i, "negatives.in_batch"),
+               "loss \"in-batch-softmax\" needs in-batch negatives",
+               "loss = \"sampled-softmax\" does without");
+      }
+      weight += t.weight;
+    }
+    if (weight <= 0) refuse("task.0.weight", "all tasks have weight 0");
+  }
+
+  void optimizer() const {
+    const OptimizerConfig& o = c_.optimizer;
+    const int clips = (o.clipvalue ? 1 : 0) + (o.clipnorm ? 1 : 0) + (o.global_clipnorm ? 1 : 0);
+    if (clips > 1) {
+      refuse(o.global_clipnorm ? "optimizer.global_clipnorm" : "optimizer.clipnorm",
+             "only one of clipvalue, clipnorm and global_clipnorm can be set");
+    }
+    one_optimizer(o.main, "optimizer");
+    if (o.groups.size() >= kMaxParameterGroups) {
+      refuse(key_of("optimizer.group", kMaxParameterGroups - 1, ""),
+             fmt::format("there are at most {} optimizer groups", kMaxParameterGroups - 1));
+    }
+    for (std::size_t i = 0; i < o.groups.size(); ++i) {
+      one_optimizer(o.groups[i], key_of("optimizer.group", i, ""));
+      if (o.groups[i].match.empty()) {
+        refuse(key_of("optimizer.group", i, "match"), "\"match\" must not be empty",
+               "\"*\" matches every parameter");
+      }
+    }
+  }
+
+  void one_optimizer(const OptimizerGroupConfig& g, const std::string& at) const {
+    const ScheduleConfig& s = g.schedule;
+    if (g.options.nesterov && g.options.momentum == 0) {
+      refuse(at + ".nesterov", "\"nesterov\" needs a \"momentum\" above 0");
+    }
+    if (s.kind != ScheduleKind::piecewise) return;
+    if (s.values.size() != s.boundaries.size() + 1) {
+      refuse(at + ".schedule.values",
+             fmt::format("a piecewise schedule with {} boundaries needs {} values, not {}",
+                         s.boundaries.size(), s.boundaries.size() + 1, s.values.size()));
+    }
+    for (std::size_t i = 1; i < s.boundaries.size(); ++i) {
+      if (s.boundaries[i] <= s.boundaries[i - 1]) {
+        refuse(fmt::format("{}.schedule.boundaries.{}", at, i), "\"boundaries\" must rise");
+      }
+    }
+  }
+
+  const Config& c_;
+  std::map<std::string, std::size_t> feature_, network_;
+  std::set<std::string> used_;
+  std::set<std::size_t> done_;
+  std::vector<std::size_t> path_;
+};
+
+}  // namespace
+
+void check_config(const Config& config) {
+  Checker(config).run();
+}
+
+}  // namespace belfry

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/evaluator.hpp"
+
+#include <algorithm>
+#include <chrono>
+
+namespace belfry {
+
+namespace {
+
+constexpr std::int64_t kTile = 4096;
+
+/// Distinct test items per user, split into catalogue items and a count of outside ones; masked pairs gone.
+struct Truth {
+  std::vector<std::int32_t> users;  // evaluated users
+  RankingInput input;               // truth, outside and exclude lists of these users
+  std::int64_t dropped = 0;
+};
+
+Truth collect_truth(const ModelData& data, const ItemLists& seen, const Interactions& test,
+                    bool exclude_seen) {
+  Truth out;
+  std::vector<std::pair<std::int32_t, std::int32_t>> pairs;
+  pairs.reserve(test.user.size());
+  for (std::size_t i = 0; i < test.user.size(); ++i) {
+    if (test.user[i] < data.user_count()) pairs.emplace_back(test.user[i], test.item[i]);
+  }
+  std::sort(pairs.begin(), pairs.end());
+  pairs.erase(std::unique(pairs.begin(), pairs.end()), pairs.end());
+  RankingInput& in = out.input;
+  in.truth_offsets.push_back(0);
+  if (exclude_seen) in.exclude_offsets.push_back(0);
+  for (std::size_t i = 0; i < pairs.size();) {
+    const std::int32_t user = pairs[i].first;
+    const auto first = seen.items.begin() + seen.offsets[static_cast<std::size_t>(user)];
+    const auto last = seen.items.begin() + seen.offsets[static_cast<std::size_t>(user) + 1];
+    std::int64_t outside = 0;
+    const std::size_t before = in.truth.size();
+    for (; i < pairs.size() && pairs[i].first == user; ++i) {
+      const std::int32_t item = pairs[i].second;
+      if (exclude_seen && std::binary_search(first, last, item)) {
+        ++out.dropped;
+      } else if (item >= data.item_count()) {
+        ++outside;
+      } else {
+        in.truth.push_back(item);
+      }
+    }
+    if (in.truth.size() == before && outside == 0) continue;
+    out.users.push_back(user);
+    in.truth_offsets.push_back(static_cast<std::int64_t>(in.truth.size()));
+    in.outside.push_back(outside);
+    if (exclude_seen) {
+      in.exclude.insert(in.exclude.end(), first, last);
+      in.exclude_offsets.push_back(static_cast<std::int64_t>(in.exclude.size()));
+    }
+  }
+  return out;
+}
+
+MetricMap factorized_top_k(const Context& ctx, TwoTower& model, const ModelData& data,
+                           const ItemIndex& index, const Interactions& test,
+                           const std::vector<Metric>& metrics) {
+  std::vector<std::int64_t> ks;
+  for (const Metric& m : metrics) {
+    if (m.kind == MetricKind::top_k_accuracy) ks.push_back(m.k);
+  }
+  if (ks.empty() || test.size() == 0) return {};
+  std::sort(ks.begin(), ks.end());
+  FactorizedTopK top_k(ks);
+  const QueryRows queries = queries_of_interactions(data, test);
+  const std::int64_t tile = std::min(kTile, test.size());
+  Buffer<float> vectors(ctx.backend(), tile * model.width());
+  std::vector<float> scores(static_cast<std::size_t>(tile));
+  std::vector<std::int32_t> rows(static_cast<std::size_t>(tile));
+  for (std::int64_t first = 0; first < test.size(); first += tile) {
+    const std::int64_t n = std::min(tile, test.size() - first);
+    const Matrix<float> q = vectors.matrix(n, model.width());
+    model.encode_queries(ctx, queries, first, q);
+    for (std::int64_t i = 0; i < n;
+         ++i) {  // a true item outside the catalogue has no vector: a miss
+      const std::int32_t item = test.item[static_cast<std::size_t>(first + i)];
+      rows[static_cast<std::size_t>(i)] = item < data.item_count() ? item : -1;
+    }
+    pair_scores(ctx, q, 1, index.view(), {rows.data(), n}, {scores.data(), n});
+    top_k.update_by_score(ctx, q, 1, index.view(), {scores.data(), static_cast<std::size_t>(n)},
+                          {});
+  }
+  return top_k.result();
+}
+
+}  // namespace
+
+std::vector<Metric> default_metrics(const std::string& preset) {
+  std::vector<std::string> names;
+  if (preset == "tfrs") {
+    for (const int k : {1, 5, 10, 50, 100}) {
+      names.push_back("factorized_top_k/top_" + std::to_string(k) + "_categorical_accuracy");
+    }
+  }
+  for (const char* name : {"recall@10", "recall@20", "recall@100", "ndcg@10", "ndcg@20",
+                           "precision@10", "hit_rate@10", "map@10", "mrr"}) {
+    names.emplace_back(name);
+  }
+  std::vector<Metric> out;
+  for (const std::string& name : names) out.push_back(*parse_metric(name));
+  return out;
+}
+
+ItemIndex build_index(const Context& ctx, TwoTower& model, const ModelData& data) {
+  ItemIndex index(ctx, data.item_count(), model.width());
+  const std::int64_t tile = std::max<std::int64_t>(1, std::min(kTile, data.item_count()));
+  Buffer<float> vectors(ctx.backend(), tile * model.width());
+  for (std::int64_t first = 0; first < data.item_count(); first += tile) {
+    const std::int64_t n = std::min(tile, data.item_count() - first);
+    const Matrix<float> v = vectors.matrix(n, model.width());
+    model.encode_items(ctx, first, v);
+    index.add(ctx, first, v);
+  }
+  return index;
+}
+
+Evaluation evaluate(const Context& ctx, TwoTower& model, const ModelData& data,
+                    const ItemIndex& index, const ItemLists& seen, const Interactions& test,
+                    const EvaluationOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  Evaluation out;
+  out.exclude_seen = options.exclude_seen;
+  out.items = data.item_count();
+  out.test_rows = test.size();
+  out.metrics = factorized_top_k(ctx, model, data, index, test, options.metrics);
+
+  std::vector<Metric> per_user;
+  for (const Metric& m : options.metrics) {
+    if (m.kind != MetricKind::top_k_accuracy) per_user.push_back(m);
+  }
+  Truth truth = collect_truth(data, seen, test, options.exclude_seen);
+  out.users = static_cast<std::int64_t>(truth.users.size());
+  out.dropped_pairs = truth.dropped;
+  if (!per_user.empty() && out.users > 0) {
+    const QueryRows queries = queries_of_users(data, truth.users);
+    Buffer<float> vectors(ctx.backend(), out.users * model.width());
+    const Matrix<float> q = vectors.matrix(out.users, model.width());
+    model.encode_queries(ctx, queries, 0, q);
+    truth.input.queries = q;
+    truth.input.items = index.view();
+    out.metrics.merge(evaluate_ranking(ctx, truth.input, per_user));
+    if (options.baselines) {
+      out.popularity = popularity_baseline(truth.input, data.item_counts, per_user);
+      out.random = random_baseline(truth.input, options.seed, per_user);
+    }
+  }
+  out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return out;
+}
+
+}  // namespace belfry

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/interaction_encoder.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "engine/error.hpp"
+
+namespace belfry {
+
+namespace {
+
+/// codes of a text column -> numbers by a lookup of each distinct value once.
+template <class F>
+std::vector<std::int32_t> map_codes(const Column& column, F&& row_of) {
+  std::vector<std::int32_t> of_code(column.dictionary->size());
+  for (std::size_t c = 0; c < of_code.size(); ++c) {
+    of_code[c] = row_of(column.dictionary->text(static_cast<std::uint32_t>(c)));
+  }
+  std::vector<std::int32_t> out(column.codes.size());
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] = of_code[column.codes[i]];
+  return out;
+}
+
+std::vector<float> weights_of(const Table& table, const std::vector<std::int64_t>& rows,
+                              const DataConfig& data) {
+  std::vector<float> out;
+  out.reserve(rows.size());
+  const Column& weight = table.at(data.weight);
+  for (const std::int64_t row : rows) {
+    const double w = weight.reals[static_cast<std::size_t>(row)];
+    if (w < 0) {
+      throw Error(ExitCode::bad_data, data.interactions.empty() ? "" : data.interactions.front(),
+                  fmt::format("the weight {} of data row {} is negative (column {})", w, row + 1,
+                              data.weight));
+    }
+    out.push_back(static_cast<float>(w));
+  }
+  return out;
+}
+
+std::vector<std::vector<std::int32_t>> context_rows(const Table& table,
+                                                    const std::vector<std::int64_t>& rows,
+                                                    const ModelData& model) {
+  std::vector<std::vector<std::int32_t>> out;
+  for (const FeatureData& f : model.features) {
+    if (!f.context) continue;
+    const Vocabulary& vocabulary = model.tables[static_cast<std::size_t>(f.table)].vocabulary;
+    const auto all = map_codes(table.at(f.config.column), [&](std::string_view v) {
+      const auto at = vocabulary.row(v);
+      return at ? static_cast<std::int32_t>(*at) : 0;
+    });
+    std::vector<std::int32_t> chosen(rows.size());
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      chosen[i] = all[static_cast<std::size_t>(rows[i])];
+    out.push_back(std::move(chosen));
+  }
+  return out;
+}
+
+void index_side_table(SideTable& side, const std::string& file) {
+  const Column& column = side.table.at(side.key);
+  for (std::int64_t r = 0; r < side.table.rows; ++r) {
+    const auto id = column.dictionary->text(column.codes[static_cast<std::size_t>(r)]);
+    if (!side.row_of_key.try_emplace(std::string(id), r).second) {
+      throw Error(ExitCode::bad_data, file,
+                  fmt::format("\"{}\" stands twice in column {}", id, side.key));
+    }
+  }
+  side.present = true;
+}
+
+}  // namespace
+
+bool has_column(const Schema& schema, const std::string& name) {
+  return std::find(schema.columns.begin(), schema.columns.end(), name) != schema.columns.end();
+}
+
+const std::string& key_column(const DataConfig& data) {
+  return data.items_key.empty() ? data.item : data.items_key;
+}
+
+std::int32_t Outside::number(std::string_view id) {
+  const auto next = static_cast<std::int32_t>(first_ + static_cast<std::int64_t>(seen_.size()));
+  return seen_.try_emplace(std::string(id), next).first->second;
+}
+
+InteractionReader::InteractionReader(const DataConfig& data,
+                                     const std::vector<std::string>& context_columns)
+    : data_(data) {
+  wanted_.push_back({data.user, ColumnType::text, true});
+  wanted_.push_back({key_column(data), ColumnType::text, true});
+  for (const std::string* number : {&data.weight, &data.checked_weight, &data.time}) {
+    if (!number->empty()) wanted_.push_back({*number, ColumnType::real, false});
+  }
+  for (const std::string& name : context_columns) {
+    const bool known = std::any_of(wanted_.begin(), wanted_.end(),
+                                   [&](const ColumnRequest& w) { return w.name == name; });
+    if (!known) wanted_.push_back({name, ColumnType::text, false});
+  }
+}
+
+Table InteractionReader::read(const std::vector<std::string>& files) const {
+  ReadOptions options;
+  options.format = data_.format;
+  options.id_type = data_.id_type;
+  options.where = data_.where;
+  return read_table(files, wanted_, options);
+}
+
+SideTable read_side_table(const std::string& file, const std::string& key, const DataConfig& data,
+                          const std::vector<std::string>& columns) {
+  SideTable side;
+  if (file.empty()) return side;
+  std::vector<ColumnRequest> wanted{{key, ColumnType::text, true}};
+  for (const std::string& name : columns) {
+    if (name != key) wanted.push_back({name, ColumnType::text, false});
+  }
+  ReadOptions options;
+  options.id_type = data.id_type;
+  // Only the key can be an integer id: titles joined through it are text.
+  side.table = read_table({file}, wanted, options);
+  side.key = key;
+  index_side_table(side, file);
+  return side;
+}
+
+std::vector<std::string> item_of_key(const Table& table, const DataConfig& data,
+                                     const SideTable& items) {
+  const std::string& key = key_column(data);
+  const Column& column = table.at(key);
+  std::vector<std::string> out(column.dictionary->size());
+  const bool join = items.present && data.item != data.items_key;
+  const Column* title = join ? &items.table.at(data.item) : nullptr;
+  for (std::size_t c = 0; c < out.size(); ++c) {
+    const std::string id(column.dictionary->text(static_cast<std::uint32_t>(c)));
+    if (items.present) {
+      const auto at = items.row_of_key.find(id);
+      if (at == items.row_of_key.end()) {
+        if (data.on_missing == MissingRule::error) {
+          throw Error(ExitCode::bad_data, data.items,
+                      fmt::format("no row for the item \"{}\" of the interactions", id),
+                      "data.on_missing = \"keep\" keeps such rows");
+        }
+      } else if (join) {
+        const auto code = title->codes[static_cast<std::size_t>(at->second)];
+        out[c] = std::string(title->dictionary->text(code));
+        continue;
+      }
+    }
+    out[c] = id;
+  }
+  return out;
+}
+
+std::vector<std::int64_t> all_rows(const Table& table) {
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(table.rows));
+  std::iota(rows.begin(), rows.end(), 0);
+  return rows;
+}
+
+Interactions encode_interactions(const Table& table, const std::vector<std::int64_t>& rows,
+                                 const DataConfig& data, const ModelData& model,
+                                 const std::vector<std::string>& item_ids, Outside& users,
+                                 Outside& items) {
+  // Numbers are looked up once a distinct value, and outside ones are given out in order of appearance.
+  const Column& user = table.at(data.user);
+  const Column& item = table.at(key_column(data));
+  std::vector<std::int32_t> user_of(user.dictionary->size(), -1),
+      item_of(item.dictionary->size(), -1);
+  Interactions out;
+  out.user.reserve(rows.size());
+  out.item.reserve(rows.size());
+  for (const std::int64_t row : rows) {
+    const auto u = user.codes[static_cast<std::size_t>(row)],
+               i = item.codes[static_cast<std::size_t>(row)];
+    if (user_of[u] < 0) {
+      const auto index = model.users.token_index(user.dictionary->text(u));
+      user_of[u] =
+          index ? static_cast<std::int32_t>(*index) : users.number(user.dictionary->text(u));
+    }
+    if (item_of[i] < 0) {
+      const auto index = model.items.token_index(item_ids[i]);
+      item_of[i] = index ? static_cast<std::int32_t>(*index) : items.number(item_ids[i]);
+    }
+    out.user.push_back(user_of[u]);
+    out.item.push_back(item_of[i]);
+  }
+  if (!data.weight.empty()) out.weight = weights_of(table, rows, data);
+  out.context = context_rows(table, rows, model);
+  return out;
+}
+
+}  // namespace belfry

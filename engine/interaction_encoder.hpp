@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of loading that training data and test files share: reading interactions with the columns that
+// a model needs, side tables joined by id, and rows as interactions of a model's entities.
+#pragma once
+
+#include <fmt/format.h>
+#include <tsl/robin_map.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/model_data.hpp"
+
+namespace belfry {
+
+bool has_column(const Schema& schema, const std::string& name);
+
+/// The interactions' column that names the item: the side table's key where items are joined.
+const std::string& key_column(const DataConfig& data);
+
+/// Numbers entities outside of a vocabulary, distinct ids getting distinct numbers from `first` on.
+class Outside {
+ public:
+  explicit Outside(std::int64_t first) : first_(first) {}
+  std::int32_t number(std::string_view id);
+
+ private:
+  std::int64_t first_;
+  tsl::robin_map<std::string, std::int32_t> seen_;
+};
+
+/// Reads one set of files with the columns that the model needs.
+class InteractionReader {
+ public:
+  InteractionReader(const DataConfig& data, const std::vector<std::string>& context_columns);
+  Table read(const std::vector<std::string>& files) const;
+
+ private:
+  DataConfig data_;
+  std::vector<ColumnRequest> wanted_;
+};
+
+/// A side table (items or users) with its key column.
+struct SideTable {
+  Table table;
+  std::string key;
+  tsl::robin_map<std::string, std::int64_t> row_of_key;
+  bool present = false;
+};
+
+/// Empty (not present) for an empty file name. A key that stands twice: Error(bad_data).
+SideTable read_side_table(const std::string& file, const std::string& key, const DataConfig& data,
+                          const std::vector<std::string>& columns);
+
+/// The item id of each distinct key of an interactions table: the key itself, or the side table's item column.
+std::vector<std::string> item_of_key(const Table& table, const DataConfig& data,
+                                     const SideTable& items);
+
+/// Rows of a table as interactions of the model's entities. item_ids: item_of_key of that table.
+Interactions encode_interactions(const Table& table, const std::vector<std::int64_t>& rows,
+                                 const DataConfig& data, const ModelData& model,
+                                 const std::vector<std::string>& item_ids, Outside& users,
+                                 Outside& items);
+
+/// 0 .. rows-1.
+std::vector<std::int64_t> all_rows(const Table& table);
+
+}  // namespace belfry

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// From files to what a model trains on: users and items as entities 0 .. n-1, interactions as pairs of
+// them, features as rows of embedding tables. Item features are stored once an item, user features once a
+// user; a feature whose column stands in the interactions is a context feature, one value a row.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "engine/config.hpp"
+#include "engine/dataset.hpp"
+#include "engine/vocabulary.hpp"
+
+namespace belfry {
+
+/// A table and the values that its rows stand for; shared by all features that name it.
+struct TableData {
+  std::string name;
+  std::int64_t dim = 0;
+  InitConfig init;
+  Vocabulary vocabulary;
+};
+
+/// One feature of a tower: which table it looks up, and the table row of each entity.
+struct FeatureData {
+  FeatureConfig config;
+  int table = -1;                  ///< index into ModelData::tables
+  bool context = false;            ///< one value an interaction instead of one an entity
+  std::vector<std::int32_t> rows;  ///< [entities of its side]; context: empty
+};
+
+/// Interactions by entity. An item number >= the catalogue's size, or a user number >= the number of
+/// users, stands for a distinct id outside of them (test data only).
+struct Interactions {
+  std::vector<std::int32_t> user, item;
+  std::vector<float> weight;                       ///< empty: 1
+  std::vector<std::vector<std::int32_t>> context;  ///< per context feature, in order of features
+  std::int64_t size() const { return static_cast<std::int64_t>(user.size()); }
+};
+
+/// Per user: the items of a set of interactions, ascending and distinct.
+struct ItemLists {
+  std::vector<std::int64_t> offsets;  ///< [users + 1]
+  std::vector<std::int32_t> items;
+};
+
+/// What the reader found and decided, for the log and for env.json.
+struct DataReport {
+  std::string schema;  ///< "csv, comma, header"
+  std::string user, item, weight, time;
+  bool user_guessed = false, item_guessed = false, weight_guessed = false, time_guessed = false;
+  std::int64_t rows = 0, filtered = 0, duplicates_dropped = 0;
+  double seconds = 0;
+};
+
+struct ModelData {
+  Vocabulary users, items;  ///< entities in order; items = the catalogue
+  std::vector<TableData> tables;
+  std::vector<FeatureData> features;  ///< query features and candidate features
+  Interactions train;                 ///< in the split's order
+  Interactions validation, test;
+  bool has_test = false;
+  /// Row of each user's last training interaction (by time, then row), validation rows included, as
+  /// context rows per context feature: [context features][users].
+  std::vector<std::vector<std::int32_t>> last_context;
+  std::vector<std::int64_t> item_counts;  ///< training and validation rows of each catalogue item
+  std::vector<float> item_probability;    ///< given sampling probabilities; empty: from item_counts
+  std::string fingerprint;                ///< XXH3-128 of the encoded interactions and vocabularies
+  DataReport report;
+
+  std::int64_t user_count() const { return users.tokens(); }
+  std::int64_t item_count() const { return items.tokens(); }
+  std::vector<int> features_of(Side side) const;
+};
+
+/// Fills the gaps of `config` that need the data: column names, id type, the two default id towers.
+/// Sniffs, reads no rows. Errors as dataset.hpp, or Error(usage) at the place of the key.
+void resolve_config(Config& config, DataReport* report = nullptr);
+
+/// Reads everything that a resolved config names. `progress` gets one line a finished part.
+ModelData load_model_data(const Config& config,
+                          const std::function<void(const std::string&)>& progress);
+
+/// Reads a test file for a model whose entities and features are known (evaluate --test); of `model` its
+/// vocabularies, tables and features are used.
+Interactions load_test_file(const Config& config, const std::string& path, const ModelData& model);
+
+/// The distinct items of each user, from one or two sets of interactions, catalogue items alone.
+ItemLists items_by_user(std::int64_t users, std::int64_t items,
+                        const std::vector<const Interactions*>& parts);
+
+}  // namespace belfry

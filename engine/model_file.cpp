@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/model_file.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "engine/config_toml.hpp"
+#include "engine/error.hpp"
+
+namespace belfry {
+
+namespace {
+
+constexpr const char* kFormat = "belfry-model";
+constexpr int kMajor = 1;
+constexpr std::int64_t kQueryBatch = 4096;  // rows encoded at a time when answering
+
+/// Strings as bytes and offsets, kept alive until the writer is done.
+struct PackedStrings {
+  std::vector<std::uint8_t> bytes;
+  std::vector<std::int64_t> offsets{0};
+};
+
+PackedStrings pack(const std::vector<std::string>& strings) {
+  PackedStrings out;
+  for (const std::string& s : strings) {
+    out.bytes.insert(out.bytes.end(), s.begin(), s.end());
+    out.offsets.push_back(static_cast<std::int64_t>(out.bytes.size()));
+  }
+  return out;
+}
+
+[[noreturn]] void refuse(const SafetensorsFile& file, const std::string& what) {
+  throw Error(ExitCode::bad_model, file.path().string(), what);
+}
+
+/// Offsets must start at 0, never fall, and end at `last`.
+void check_offsets(const SafetensorsFile& file, const std::string& name,
+                   const std::vector<std::int64_t>& offsets, std::int64_t last) {
+  bool good = !offsets.empty() && offsets.front() == 0 && offsets.back() == last;
+  for (std::size_t i = 1; good && i < offsets.size(); ++i) good = offsets[i] >= offsets[i - 1];
+  if (!good) refuse(file, "the offsets of " + name + " are not ascending");
+}
+
+void check_range(const SafetensorsFile& file, const std::string& name,
+                 const std::vector<std::int32_t>& values, std::int64_t limit) {
+  for (const std::int32_t v : values) {
+    if (v < 0 || v >= limit)
+      refuse(file, fmt::format("{} holds {} outside of [0, {})", name, v, limit));
+  }
+}
+
+std::vector<std::string> unpack(const SafetensorsFile& file, const std::string& name) {
+  const auto bytes = file.read_all<std::uint8_t>(name + ".bytes", DType::u8);
+  const auto offsets = file.read_all<std::int64_t>(name + ".offsets", DType::i64);
+  check_offsets(file, name, offsets, static_cast<std::int64_t>(bytes.size()));
+  std::vector<std::string> out;
+  out.reserve(offsets.size() - 1);
+  for (std::size_t i = 1; i < offsets.size(); ++i) {
+    out.emplace_back(bytes.begin() + offsets[i - 1], bytes.begin() + offsets[i]);
+  }
+  return out;
+}
+
+/// A vocabulary's tensors under a prefix: tokens, counts; its options go to the metadata.
+class ModelWriter {
+ public:
+  void strings(const std::string& name, const std::vector<std::string>& values) {
+    packed_.push_back(std::make_unique<PackedStrings>(pack(values)));
+    const PackedStrings& p = *packed_.back();
+    writer_.add(name + ".bytes", DType::u8, {static_cast<std::int64_t>(p.bytes.size())},
+                p.bytes.data());
+    longs(name + ".offsets", p.offsets);
+  }
+  void longs(const std::string& name, const std::vector<std::int64_t>& v) {
+    writer_.add(name, DType::i64, {static_cast<std::int64_t>(v.size())}, v.data());
+  }
+  void ints(const std::string& name, const std::vector<std::int32_t>& v) {
+    writer_.add(name, DType::i32, {static_cast<std::int64_t>(v.size())}, v.data());
+  }
+  nlohmann::json vocabulary(const std::string& name, const Vocabulary& v) {
+    strings(name, v.all_tokens());
+    longs(name + ".counts", v.counts());
+    return {{"integer", v.options().type == IdType::integer}, {"oov", v.options().oov}};
+  }
+  SafetensorsWriter& writer() { return writer_; }
+  void save(const std::filesystem::path& path) {
+    OutputFile out(path);
+    writer_.write(out);
+    out.commit();
+  }
+
+ private:
+  SafetensorsWriter writer_;
+  std::vector<std::unique_ptr<PackedStrings>> packed_;
+};
+
+Vocabulary read_vocabulary(const SafetensorsFile& file, const std::string& name,
+                           const nlohmann::json& options) {
+  VocabularyOptions o;
+  o.type = options.at("integer").get<bool>() ? IdType::integer : IdType::text;
+  o.oov = options.at("oov").get<std::int64_t>();
+  if (o.oov < 0 || o.oov > INT32_MAX) refuse(file, name + " has an impossible number of OOV rows");
+  auto tokens = unpack(file, name);
+  auto counts = file.read_all<std::int64_t>(name + ".counts", DType::i64);
+  if (counts.size() != tokens.size()) refuse(file, name + " has other counts than tokens");
+  return Vocabulary(std::move(tokens), std::move(counts), o);
+}
+
+/// The config without what must not be inside: paths, folders, thread counts.
+Config model_part(const Config& config) {
+  Config out = config;
+  out.data.interactions = {"-"};
+  out.data.test.clear();
+  out.data.items.clear();
+  out.data.users.clear();
+  if (out.data.vocabulary != "train" && out.data.vocabulary != "catalogue")
+    out.data.vocabulary = "train";
+  out.split = {};
+  out.output = {};
+  out.name.clear();
+  return out;
+}
+
+std::string feature_key(std::size_t f) {
+  return fmt::format("feature.{}.rows", f);
+}
+std::string table_key(std::size_t t) {
+  return fmt::format("table.{}", t);
+}
+
+}  // namespace
+
+void write_model_file(const std::filesystem::path& path, const Config& config,
+                      const ModelData& data, const ItemLists& seen, const TwoTower& model,
+                      const ItemIndex& index) {
+  ModelWriter w;
+  nlohmann::json layout;
+  layout["users"] = w.vocabulary("users", data.users);
+  layout["items"] = w.vocabulary("items", data.items);
+  for (std::size_t t = 0; t < data.tables.size(); ++t) {
+    const TableData& table = data.tables[t];
+    nlohmann::json entry = w.vocabulary(table_key(t), table.vocabulary);
+    entry["name"] = table.name;
+    entry["dim"] = table.dim;
+    layout["tables"].push_back(entry);
+  }
+  std::size_t context = 0;
+  for (std::size_t f = 0; f < data.features.size(); ++f) {
+    const FeatureData& feature = data.features[f];
+    layout["features"].push_back({{"table", feature.table}, {"context", feature.context}});
+    w.ints(feature_key(f), feature.context ? data.last_context[context++] : feature.rows);
+  }
+  w.longs("seen.offsets", seen.offsets);
+  w.ints("seen.items", seen.items);
+  model.registry().add_to(w.writer(), false);
+  std::vector<float> vectors(static_cast<std::size_t>(index.size() * index.dim()));
+  for (std::int64_t i = 0; i < index.size(); ++i) index.row(i, vectors.data() + i * index.dim());
+  w.writer().add("item_vectors", DType::f32, {index.size(), index.dim()}, vectors.data());
+  w.writer().metadata("format", kFormat);
+  w.writer().metadata("belfry.version", fmt::format("{}.0", kMajor));
+  w.writer().metadata("belfry.config", to_toml(model_part(config)));
+  w.writer().metadata("belfry.layout", layout.dump());
+  w.save(path);
+}
+
+namespace {
+
+void read_features(const SafetensorsFile& file, const nlohmann::json& layout, LoadedModel& m) {
+  const nlohmann::json& entries = layout.at("features");
+  if (entries.size() != m.config.features.size()) refuse(file, "features and layout differ");
+  for (std::size_t f = 0; f < entries.size(); ++f) {
+    FeatureData feature;
+    feature.config = m.config.features[f];
+    feature.table = entries[f].at("table").get<int>();
+    feature.context = entries[f].at("context").get<bool>();
+    if (feature.table < 0 || feature.table >= static_cast<int>(m.data.tables.size())) {
+      refuse(file, "a feature names no table");
+    }
+    const TableData& table = m.data.tables[static_cast<std::size_t>(feature.table)];
+    auto rows = file.read_all<std::int32_t>(feature_key(f), DType::i32);
+    check_range(file, feature_key(f), rows, table.vocabulary.rows());
+    const std::int64_t entities =
+        feature.config.of == Side::query ? m.data.user_count() : m.data.item_count();
+    if (static_cast<std::int64_t>(rows.size()) != entities)
+      refuse(file, feature_key(f) + " has a wrong length");
+    if (feature.context && feature.config.of != Side::query)
+      refuse(file, "an item feature with context");
+    (feature.context ? m.data.last_context.emplace_back() : feature.rows) = std::move(rows);
+    m.data.features.push_back(std::move(feature));
+  }
+}
+
+void read_parts(const Context& ctx, const SafetensorsFile& file, LoadedModel& m) {
+  m.config = parse_config(file.metadata("belfry.config"), file.path().string(), {});
+  check_config(m.config);
+  const auto layout = nlohmann::json::parse(file.metadata("belfry.layout"));
+  m.data.users = read_vocabulary(file, "users", layout.at("users"));
+  m.data.items = read_vocabulary(file, "items", layout.at("items"));
+  m.data.item_counts = m.data.items.counts();
+  const nlohmann::json& tables = layout.at("tables");
+  for (std::size_t t = 0; t < tables.size(); ++t) {
+    TableData table;
+    table.name = tables[t].at("name").get<std::string>();
+    table.dim = tables[t].at("dim").get<std::int64_t>();
+    if (table.dim < 1 || table.dim > (1 << 20)) refuse(file, "a table has an impossible width");
+    table.vocabulary = read_vocabulary(file, table_key(t), tables[t]);
+    file.info(table.name + ".embedding", DType::f32, {table.vocabulary.rows(), table.dim});
+    m.data.tables.push_back(std::move(table));
+  }
+  read_features(file, layout, m);
+  m.seen.offsets = file.read_all<std::int64_t>("seen.offsets", DType::i64);
+  m.seen.items = file.read_all<std::int32_t>("seen.items", DType::i32);
+  if (static_cast<std::int64_t>(m.seen.offsets.size()) != m.data.user_count() + 1) {
+    refuse(file, "seen.offsets has a wrong length");
+  }
+  check_offsets(file, "seen", m.seen.offsets, static_cast<std::int64_t>(m.seen.items.size()));
+  check_range(file, "seen.items", m.seen.items, m.data.item_count());
+  for (std::size_t u = 1; u < m.seen.offsets.size(); ++u) {
+    if (!std::is_sorted(m.seen.items.begin() + m.seen.offsets[u - 1],
+                        m.seen.items.begin() + m.seen.offsets[u])) {
+      refuse(file, "seen.items is not ascending");
+    }
+  }
+  m.model = std::make_unique<TwoTower>(ctx, m.config, m.data, kQueryBatch, kQueryBatch, false);
+  m.model->commit(ctx);
+  m.model->registry().read_from(file, false);
+  const std::int64_t n = m.data.item_count(), d = m.model->width();
+  const TensorInfo& vectors = file.info("item_vectors", DType::f32, {n, d});
+  m.index = std::make_unique<ItemIndex>(ctx, n, d);
+  const std::int64_t tile = std::max<std::int64_t>(1, std::min<std::int64_t>(n, 4096));
+  Buffer<float> chunk(ctx.backend(), tile * d);
+  for (std::int64_t first = 0; first < n; first += tile) {
+    const std::int64_t rows = std::min(tile, n - first);
+    file.read(vectors, first * d, rows * d, chunk.data());
+    m.index->add(ctx, first, chunk.matrix(rows, d));
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<LoadedModel> load_model_file(const Context& ctx,
+                                             const std::filesystem::path& path) {
+  const SafetensorsFile file(path);
+  if (file.metadata("format") != kFormat) refuse(file, "not a model of belfry");
+  const std::string version = file.metadata("belfry.version");
+  if (version.rfind(fmt::format("{}.", kMajor), 0) != 0) {
+    refuse(file,
+           fmt::format("model format {} needs another version of belfry (this one reads {}.x)",
+                       version, kMajor));
+  }
+  auto m = std::make_unique<LoadedModel>();
+  // Whatever is wrong inside a file that passed its checksum is still the file's fault.
+  try {
+    read_parts(ctx, file, *m);
+  } catch (const nlohmann::json::exception& e) {
+    refuse(file, fmt::format("its layout cannot be read ({})", e.what()));
+  } catch (const ContractError& e) {
+    refuse(file, fmt::format("its parts do not fit together ({})", e.what()));
+  } catch (const Error& e) {
+    if (e.code() == ExitCode::bad_model || e.code() == ExitCode::io) throw;
+    refuse(file, fmt::format("its content cannot be used ({})", e.what()));
+  }
+  return m;
+}
+
+void write_test_file(const std::filesystem::path& path, const ModelData& data) {
+  ModelWriter w;
+  w.ints("user", data.test.user);
+  w.ints("item", data.test.item);
+  for (std::size_t c = 0; c < data.test.context.size(); ++c) {
+    w.ints(fmt::format("context.{}", c), data.test.context[c]);
+  }
+  w.writer().metadata("format", "belfry-test");
+  w.save(path);
+}
+
+Interactions load_test_part(const std::filesystem::path& path, const ModelData& model) {
+  const SafetensorsFile file(path);
+  Interactions out;
+  out.user = file.read_all<std::int32_t>("user", DType::i32);
+  out.item = file.read_all<std::int32_t>("item", DType::i32);
+  if (out.user.size() != out.item.size()) refuse(file, "user and item differ in length");
+  check_range(file, "user", out.user, INT32_MAX);
+  check_range(file, "item", out.item, INT32_MAX);
+  std::size_t c = 0;
+  for (const FeatureData& f : model.features) {
+    if (!f.context) continue;
+    const std::string name = fmt::format("context.{}", c++);
+    out.context.push_back(file.read_all<std::int32_t>(name, DType::i32));
+    check_range(file, name, out.context.back(),
+                model.tables[static_cast<std::size_t>(f.table)].vocabulary.rows());
+    if (out.context.back().size() != out.user.size()) refuse(file, name + " has a wrong length");
+  }
+  return out;
+}
+
+}  // namespace belfry

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// NetworkGraph: the DAG of a model. A network is a named chain of layers over the concatenation of
+// features and other networks. Towers read one side; a joint network reads both, row by row.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/config.hpp"
+#include "engine/layer.hpp"
+#include "engine/parameter_registry.hpp"
+#include "engine/workspace_plan.hpp"
+#include "kernels/embedding_bag/embedding_bag.hpp"
+
+namespace belfry {
+
+/// A feature as the graph sees it: a lookup into a registered table.
+struct FeatureInput {
+  std::string name;
+  Side side = Side::query;
+  int parameter = -1;  ///< the table in the registry
+  Pooling pooling = Pooling::sum;
+};
+
+/// Ids of one batch: one Ragged per feature, in the order of the graph's features.
+using FeatureIds = std::span<const Ragged>;
+
+class NetworkGraph {
+ public:
+  /// Networks in any order; those named "query" and "candidate" are the towers (made as the plain
+  /// concatenation of their side's features where not given). Unknown inputs and cycles were refused by
+  /// check_config; here they are ContractErrors. Batches: query and joint rows up to max_queries,
+  /// candidate rows up to max_candidates.
+  NetworkGraph(const std::vector<NetworkConfig>& networks, std::vector<FeatureInput> features,
+               ParameterRegistry& registry, WorkspacePlan& plan, std::int64_t max_queries,
+               std::int64_t max_candidates, bool training);
+
+  /// Number of a network; ContractError when there is none.
+  int find(const std::string& name) const;
+  std::int64_t width(int network) const { return nodes_[static_cast<std::size_t>(network)].width; }
+
+  /// Runs the networks of one side (side given) or all of them, for `queries` query rows and
+  /// `candidates` candidate rows; ids of features that are not run may be empty.
+  void forward(const Context& ctx, FeatureIds ids, std::int64_t queries, std::int64_t candidates,
+               const Side* only = nullptr);
+  /// The output of a network after forward, [rows, width].
+  Matrix<float> output(int network);
+  /// Where the gradient of a network's output is to be put before backward: zero it, or write all of it.
+  Matrix<float> d_output(int network);
+  /// Sets all output gradients to zero (done once a step, before tasks add theirs).
+  void clear_gradients();
+  /// From the output gradients to dense parameter gradients, and to one TableUse a lookup.
+  void backward(const Context& ctx, FeatureIds ids);
+  /// Uses of table `parameter` in the last backward, in a fixed order (features in order of networks).
+  std::vector<TableUse> uses_of(int parameter) const;
+  /// The gradient rows of those uses, to be clipped before they are summed.
+  std::vector<Matrix<float>> gradient_rows_of(int parameter) const;
+
+ private:
+  struct Input {
+    bool feature = false;
+    int number = 0;          // of the feature or node
+    std::int64_t first = 0;  // first column in the concatenation
+    std::int64_t width = 0;
+  };
+  struct Node {
+    std::string name;
+    std::vector<Input> inputs;
+    std::vector<std::unique_ptr<Layer>> layers;
+    std::vector<int> activation,
+        d_activation;  // [layers + 1]: concatenation, then each layer's output
+    std::int64_t width = 0, concatenated = 0;
+    bool query = false, candidate = false;  // sides that it depends on
+  };
+  void add_node(const NetworkConfig& config, ParameterRegistry& registry);
+  void plan_node(Node& node, WorkspacePlan& plan, bool training);
+  std::int64_t rows_of(const Node& node) const;
+  void forward_node(const Context& ctx, Node& node, FeatureIds ids);
+  void backward_node(const Context& ctx, Node& node, FeatureIds ids);
+
+  ParameterRegistry& registry_;
+  WorkspacePlan& plan_;
+  std::vector<FeatureInput> features_;
+  std::vector<Node> nodes_;  // in topological order
+  std::int64_t max_queries_, max_candidates_;
+  std::int64_t queries_ = 0, candidates_ = 0;
+  struct Use {
+    int parameter;
+    Ragged ids;
+    Pooling pooling;
+    Matrix<float> d_y;
+  };
+  std::vector<Use> uses_;
+};
+
+}  // namespace belfry

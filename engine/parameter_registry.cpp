@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/parameter_registry.hpp"
+
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "engine/error.hpp"
+#include "kernels/core/parallel.hpp"
+#include "kernels/core/philox.hpp"
+
+namespace belfry {
+
+namespace {
+
+/// Two independent standard normals from two 32-bit words (Box and Muller 1958), in float64.
+double normal_of(std::uint32_t a, std::uint32_t b) {
+  const double u = (static_cast<double>(a) + 1.0) * 0x1p-32;  // (0, 1]
+  const double v = static_cast<double>(b) * 0x1p-32;
+  return std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v);
+}
+
+/// Element `index` of a parameter under an initialiser.
+float initial_value(const InitConfig& init, std::int64_t rows, std::int64_t cols,
+                    std::uint64_t seed, std::uint64_t key, std::int64_t index) {
+  const auto words = [&](std::uint64_t attempt) {
+    return random_words(seed, RandomStream::initialise, key + attempt,
+                        static_cast<std::uint64_t>(index));
+  };
+  switch (init.kind) {
+    case InitKind::zeros:
+      return 0.0f;
+    case InitKind::ones:
+      return 1.0f;
+    case InitKind::uniform: {
+      const double u = static_cast<double>(words(0).v[0]) * 0x1p-32;
+      return static_cast<float>(init.low + (init.high - init.low) * u);
+    }
+    case InitKind::glorot_uniform: {
+      const double limit = std::sqrt(6.0 / static_cast<double>(rows + cols));
+      const double u = static_cast<double>(words(0).v[0]) * 0x1p-32;
+      return static_cast<float>(limit * (2.0 * u - 1.0));
+    }
+    case InitKind::normal: {
+      const Philox4 w = words(0);
+      return static_cast<float>(init.mean + init.stddev * normal_of(w.v[0], w.v[1]));
+    }
+    case InitKind::truncated_normal:  // redrawn beyond two standard deviations
+      for (std::uint64_t attempt = 0;; ++attempt) {
+        const Philox4 w = words(attempt);
+        for (const double z : {normal_of(w.v[0], w.v[1]), normal_of(w.v[2], w.v[3])}) {
+          if (std::abs(z) <= 2.0) return static_cast<float>(init.mean + init.stddev * z);
+        }
+      }
+  }
+  return 0.0f;
+}
+
+std::string slot_name(const Parameter& p, std::size_t slot) {
+  return fmt::format("optimizer.{}.{}", slot, p.name);
+}
+
+}  // namespace
+
+bool glob_match(const std::string& pattern, const std::string& text) {
+  std::size_t p = 0, t = 0, star = std::string::npos, mark = 0;
+  while (t < text.size()) {
+    if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == text[t])) {
+      ++p;
+      ++t;
+    } else if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      mark = t;
+    } else if (star != std::string::npos) {
+      p = star + 1;
+      t = ++mark;
+    } else {
+      return false;
+    }
+  }
+  while (p < pattern.size() && pattern[p] == '*') ++p;
+  return p == pattern.size();
+}
+
+int ParameterRegistry::add(const std::string& name, std::int64_t rows, std::int64_t cols,
+                           bool table, const InitConfig& init) {
+  require(find(name) < 0, "ParameterRegistry: a parameter of this name exists already");
+  Parameter& p = parameters_.emplace_back();
+  p.name = name;
+  p.rows = rows;
+  p.cols = cols;
+  p.table = table;
+  p.init = init;
+  p.value = Buffer<float>(backend_, checked_product(rows, cols, name.c_str()));
+  return size() - 1;
+}
+
+int ParameterRegistry::find(const std::string& name) const {
+  for (int i = 0; i < size(); ++i) {
+    if (at(i).name == name) return i;
+  }
+  return -1;
+}
+
+void ParameterRegistry::initialise(const Context& ctx, std::uint64_t seed) {
+  for (Parameter& p : parameters_) {
+    // The key leaves room for the redraws of truncated normals.
+    const std::uint64_t key = (XXH3_64bits(p.name.data(), p.name.size()) >> 24) << 8;
+    constexpr std::int64_t kTile = 1 << 16;
+    const std::int64_t n = p.value.size();
+    parallel_for(ctx, (n + kTile - 1) / kTile, [&](std::int64_t tile, int) {
+      for (std::int64_t i = tile * kTile; i < std::min(n, (tile + 1) * kTile); ++i) {
+        p.value.data()[i] = initial_value(p.init, p.rows, p.cols, seed, key, i);
+      }
+    });
+  }
+}
+
+void ParameterRegistry::prepare_training(const OptimizerConfig& config) {
+  for (Parameter& p : parameters_) {
+    const OptimizerGroupConfig* group = &config.main;
+    int number = 0;
+    for (std::size_t g = 0; g < config.groups.size(); ++g) {
+      if (glob_match(config.groups[g].match, p.name)) {
+        group = &config.groups[g];
+        number = static_cast<int>(g) + 1;
+        break;
+      }
+    }
+    p.optimizer = group->options;
+    p.optimizer.group = number;
+    const bool adagrad = p.optimizer.kind == OptimizerKind::adagrad ||
+                         p.optimizer.kind == OptimizerKind::rowwise_adagrad;
+    p.initial_accumulator = adagrad ? static_cast<float>(group->initial_accumulator_value) : 0.0f;
+    p.slots.clear();
+    for (int s = 0; s < slot_count(p.optimizer); ++s) {
+      Buffer<float> slot(backend_,
+                         checked_product(p.rows, slot_width(p.optimizer, p.cols), "slots"));
+      if (p.initial_accumulator != 0) {
+        std::fill(slot.data(), slot.data() + slot.size(), p.initial_accumulator);
+      }
+      p.slots.push_back(std::move(slot));
+    }
+    if (!p.table) p.gradient = Buffer<float>(backend_, p.rows * p.cols);
+  }
+}
+
+void ParameterRegistry::release_training() {
+  for (Parameter& p : parameters_) {
+    p.slots.clear();
+    p.gradient = Buffer<float>();
+  }
+}
+
+void ParameterRegistry::add_to(SafetensorsWriter& writer, bool with_slots) const {
+  for (const Parameter& p : parameters_) {
+    writer.add(p.name, DType::f32, {p.rows, p.cols}, p.value.data());
+    for (std::size_t s = 0; with_slots && s < p.slots.size(); ++s) {
+      const std::int64_t width = p.rows == 0 ? 0 : p.slots[s].size() / p.rows;
+      writer.add(slot_name(p, s), DType::f32, {p.rows, width}, p.slots[s].data());
+    }
+  }
+}
+
+void ParameterRegistry::read_from(const SafetensorsFile& file, bool with_slots) {
+  for (Parameter& p : parameters_) {
+    file.read(file.info(p.name, DType::f32, {p.rows, p.cols}), 0, p.value.size(), p.value.data());
+    for (std::size_t s = 0; with_slots && s < p.slots.size(); ++s) {
+      const std::int64_t width = p.rows == 0 ? 0 : p.slots[s].size() / p.rows;
+      const TensorInfo& info = file.info(slot_name(p, s), DType::f32, {p.rows, width});
+      file.read(info, 0, p.slots[s].size(), p.slots[s].data());
+    }
+  }
+}
+
+std::int64_t ParameterRegistry::bytes() const {
+  std::int64_t floats = 0;
+  for (const Parameter& p : parameters_) {
+    floats += p.value.size() + p.gradient.size();
+    for (const auto& s : p.slots) floats += s.size();
+  }
+  return floats * static_cast<std::int64_t>(sizeof(float));
+}
+
+}  // namespace belfry

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every table and weight by name, with its optimizer slots. Checkpoints, optimizers and exports iterate
+// over it.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "engine/config.hpp"
+#include "engine/safetensors.hpp"
+#include "kernels/core/buffer.hpp"
+#include "kernels/core/context.hpp"
+
+namespace belfry {
+
+struct Parameter {
+  std::string name;  ///< "user_id.embedding", "query.0.kernel", "query.0.bias"
+  std::int64_t rows = 0, cols = 0;
+  bool table = false;  ///< its gradient comes as distinct rows
+  InitConfig init;
+  Buffer<float> value;               ///< [rows, cols]
+  Buffer<float> gradient;            ///< [rows, cols], dense parameters in training alone
+  std::vector<Buffer<float>> slots;  ///< optimizer state
+  OptimizerOptions optimizer;        ///< options.group indexes StepState::learning_rate
+  float initial_accumulator = 0;
+
+  Matrix<float> matrix() { return value.matrix(rows, cols); }
+  Matrix<const float> matrix() const { return value.matrix(rows, cols); }
+  Matrix<float> gradient_matrix() { return gradient.matrix(rows, cols); }
+};
+
+class ParameterRegistry {
+ public:
+  explicit ParameterRegistry(Backend backend) : backend_(backend) {}
+
+  /// Registers a parameter (the name must be new) and returns its number. Memory is taken here.
+  int add(const std::string& name, std::int64_t rows, std::int64_t cols, bool table,
+          const InitConfig& init);
+  int size() const { return static_cast<int>(parameters_.size()); }
+  Parameter& at(int number) { return parameters_[static_cast<std::size_t>(number)]; }
+  const Parameter& at(int number) const { return parameters_[static_cast<std::size_t>(number)]; }
+  /// -1 when there is none.
+  int find(const std::string& name) const;
+
+  /// Draws all initial values: element i of parameter p is a function of (seed, name of p, i) alone.
+  void initialise(const Context& ctx, std::uint64_t seed);
+  /// Chooses each parameter's optimizer by the config's groups and allocates slots and gradients.
+  void prepare_training(const OptimizerConfig& config);
+
+  /// Gives back gradients and optimizer slots once training is over.
+  void release_training();
+
+  void add_to(SafetensorsWriter& writer, bool with_slots) const;
+  /// Reads values (and slots) whose names and shapes must match; Error(bad_model) otherwise.
+  void read_from(const SafetensorsFile& file, bool with_slots);
+  std::int64_t bytes() const;  ///< values, gradients and slots
+
+ private:
+  Backend backend_;
+  std::deque<Parameter> parameters_;
+};
+
+/// Shell-style match with '*' and '?'.
+bool glob_match(const std::string& pattern, const std::string& text);
+
+}  // namespace belfry

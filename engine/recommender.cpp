@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/recommender.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "kernels/l2_normalize/l2_normalize.hpp"
+
+namespace belfry {
+
+namespace {
+
+constexpr std::int64_t kUserTile = 1024;
+
+void sort_unique(std::vector<std::int32_t>& v, std::size_t first) {
+  const auto begin = v.begin() + static_cast<std::ptrdiff_t>(first);
+  std::sort(begin, v.end());
+  v.erase(std::unique(begin, v.end()), v.end());
+}
+
+/// Items paired with `user` in a list of pairs that is sorted.
+template <class F>
+void each_pair(const std::vector<std::pair<std::int32_t, std::int32_t>>& pairs, std::int32_t user,
+               F&& f) {
+  auto at = std::lower_bound(pairs.begin(), pairs.end(), std::pair{user, std::int32_t{0}});
+  for (; at != pairs.end() && at->first == user; ++at) f(at->second);
+}
+
+}  // namespace
+
+Recommender::Recommender(const Context& ctx, LoadedModel& model, RecommendFilter filter)
+    : ctx_(ctx), model_(model), filter_(std::move(filter)) {
+  std::sort(filter_.exclude_pairs.begin(), filter_.exclude_pairs.end());
+  std::sort(filter_.only_pairs.begin(), filter_.only_pairs.end());
+  if (!filter_.exclude.empty() || filter_.has_only) bits_ = allowed_bits();
+}
+
+std::vector<std::uint64_t> Recommender::allowed_bits() const {
+  const std::int64_t n = model_.data.item_count();
+  std::vector<std::uint64_t> bits(static_cast<std::size_t>((n + 63) / 64),
+                                  filter_.has_only ? 0 : ~std::uint64_t{0});
+  for (const std::int32_t i : filter_.only)
+    bits[static_cast<std::size_t>(i / 64)] |= std::uint64_t{1} << (i % 64);
+  for (const std::int32_t i : filter_.exclude)
+    bits[static_cast<std::size_t>(i / 64)] &= ~(std::uint64_t{1} << (i % 64));
+  return bits;
+}
+
+void Recommender::add_exclusions(std::int32_t user, Lists& lists) const {
+  const std::size_t first = lists.rows.size();
+  if (user >= 0 && filter_.exclude_seen) {
+    const auto u = static_cast<std::size_t>(user);
+    lists.rows.insert(lists.rows.end(), model_.seen.items.begin() + model_.seen.offsets[u],
+                      model_.seen.items.begin() + model_.seen.offsets[u + 1]);
+  }
+  if (user >= 0)
+    each_pair(filter_.exclude_pairs, user, [&](std::int32_t i) { lists.rows.push_back(i); });
+  sort_unique(lists.rows, first);
+  lists.offsets.push_back(static_cast<std::int64_t>(lists.rows.size()));
+}
+
+void Recommender::add_allowed(std::int32_t user, Lists& lists) const {
+  const std::size_t first = lists.rows.size();
+  if (user >= 0)
+    each_pair(filter_.only_pairs, user, [&](std::int32_t i) { lists.rows.push_back(i); });
+  if (lists.rows.size() == first) {  // no pair of this user: everything is allowed
+    lists.rows.resize(first + static_cast<std::size_t>(model_.data.item_count()));
+    std::iota(lists.rows.begin() + static_cast<std::ptrdiff_t>(first), lists.rows.end(), 0);
+  }
+  sort_unique(lists.rows, first);
+  lists.offsets.push_back(static_cast<std::int64_t>(lists.rows.size()));
+}
+
+void Recommender::answer(Matrix<const float> queries, const ItemMask& mask, std::int64_t k,
+                         std::int64_t first, const AnswerSink& sink) const {
+  const std::int64_t n = queries.rows;
+  std::vector<float> scores(static_cast<std::size_t>(n * k));
+  std::vector<std::int32_t> rows(scores.size());
+  topk_scores(ctx_, queries, 1, model_.index->view(), mask,
+              {{scores.data(), n, k}, {rows.data(), n, k}});
+  for (std::int64_t q = 0; q < n; ++q) {
+    const std::int32_t* begin = rows.data() + q * k;
+    const auto found = static_cast<std::size_t>(std::find(begin, begin + k, -1) - begin);
+    sink(first + q, {begin, found}, {scores.data() + q * k, found});
+  }
+}
+
+void Recommender::recommend(const std::vector<std::int32_t>& users, std::int64_t k,
+                            const std::vector<std::int32_t>& contexts, const AnswerSink& sink) {
+  k = std::min(k, std::max<std::int64_t>(1, model_.data.item_count()));
+  const auto n = static_cast<std::int64_t>(users.size());
+  // Long lists: smaller tiles, so that memory stays bounded.
+  const std::int64_t most =
+      std::max<std::int64_t>(1, std::min(kUserTile, (std::int64_t{1} << 24) / k));
+  Buffer<float> vectors(ctx_.backend(), std::min(n, most) * model_.model->width());
+  for (std::int64_t first = 0; first < n; first += most) {
+    const std::int64_t m = std::min(most, n - first);
+    const std::vector<std::int32_t> tile(users.begin() + first, users.begin() + first + m);
+    const QueryRows queries = queries_of_answers(model_.data, tile, contexts);
+    const Matrix<float> q = vectors.matrix(m, model_.model->width());
+    model_.model->encode_queries(ctx_, queries, 0, q);
+    Lists exclude, only;
+    for (const std::int32_t u : tile) {
+      add_exclusions(u, exclude);
+      if (!filter_.only_pairs.empty()) add_allowed(u, only);
+    }
+    ItemMask mask;
+    mask.exclude = exclude.view();
+    if (!filter_.only_pairs.empty()) mask.only = only.view();
+    mask.allowed_bits = {bits_.data(), static_cast<std::int64_t>(bits_.size())};
+    answer(q, mask, k, first, sink);
+  }
+}
+
+void Recommender::similar(std::int32_t item, std::int64_t k, const AnswerSink& sink) {
+  const std::int64_t n = model_.index->size(), d = model_.index->dim();
+  // Cosine whatever the model's similarity: unit vectors in an index of their own.
+  ItemIndex unit(ctx_, n, d);
+  std::vector<float> row(static_cast<std::size_t>(d)), query(row.size());
+  for (std::int64_t i = 0; i < n; ++i) {
+    model_.index->row(i, row.data());
+    float inverse = 0;
+    const Matrix<float> v(row.data(), 1, d);
+    l2_normalize(ctx_, v, v, {&inverse, 1});
+    unit.add(ctx_, i, v);
+    if (i == item) query = row;
+  }
+  k = std::min(k, std::max<std::int64_t>(1, n));
+  const std::int64_t offsets[] = {0, 1};
+  ItemMask mask;
+  mask.exclude = {offsets, &item};
+  std::vector<float> scores(static_cast<std::size_t>(k));
+  std::vector<std::int32_t> rows(scores.size());
+  topk_scores(ctx_, {query.data(), 1, d}, 1, unit.view(), mask,
+              {{scores.data(), 1, k}, {rows.data(), 1, k}});
+  const auto found =
+      static_cast<std::size_t>(std::find(rows.begin(), rows.end(), -1) - rows.begin());
+  sink(0, {rows.data(), found}, {scores.data(), found});
+}
+
+}  // namespace belfry

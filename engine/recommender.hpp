@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// Recommender: the k best items of users, exact, with exclusions and allow-lists tested before the cut.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/id_list.hpp"
+#include "engine/model_file.hpp"
+
+namespace belfry {
+
+/// Restrictions on answers; all may be empty.
+struct RecommendFilter {
+  bool exclude_seen = true;
+  std::vector<std::int32_t> exclude;  ///< items that nobody gets
+  std::vector<std::int32_t> only;     ///< items that alone may be given
+  bool has_only = false;              ///< an allow-list was given (it may be empty)
+  std::vector<std::pair<std::int32_t, std::int32_t>> exclude_pairs;  ///< (user, item)
+  std::vector<std::pair<std::int32_t, std::int32_t>>
+      only_pairs;  ///< users without a pair: unrestricted
+};
+
+/// One user's answer, best first; fewer than k items when fewer are eligible.
+using AnswerSink = std::function<void(std::int64_t query, std::span<const std::int32_t> items,
+                                      std::span<const float> scores)>;
+
+class Recommender {
+ public:
+  Recommender(const Context& ctx, LoadedModel& model, RecommendFilter filter);
+
+  /// Answers for users with their last training context, in the order given, in tiles: memory does not
+  /// grow with the number of users. A user of -1 is unknown and gets the OOV rows (--cold).
+  /// contexts: table rows that replace the users' own, per context feature (-1: keep).
+  void recommend(const std::vector<std::int32_t>& users, std::int64_t k,
+                 const std::vector<std::int32_t>& contexts, const AnswerSink& sink);
+
+  /// The k items most similar to `item` by the cosine of their vectors, the item itself left out.
+  void similar(std::int32_t item, std::int64_t k, const AnswerSink& sink);
+
+ private:
+  struct Lists {
+    std::vector<std::int64_t> offsets{0};
+    std::vector<std::int32_t> rows;
+    RowLists view() const { return {offsets.data(), rows.data()}; }
+  };
+  void add_exclusions(std::int32_t user, Lists& lists) const;
+  void add_allowed(std::int32_t user, Lists& lists) const;
+  void answer(Matrix<const float> queries, const ItemMask& mask, std::int64_t k, std::int64_t first,
+              const AnswerSink& sink) const;
+  std::vector<std::uint64_t> allowed_bits() const;
+
+  const Context& ctx_;
+  LoadedModel& model_;
+  RecommendFilter filter_;
+  std::vector<std::uint64_t> bits_;
+};
+
+}  // namespace belfry

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/run.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "engine/build_info.hpp"
+#include "engine/config_toml.hpp"
+#include "engine/error.hpp"
+#include "engine/file_io.hpp"
+#include "engine/model_file.hpp"
+
+namespace belfry {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// Numbers that JSON can hold; a metric is never nan or infinite, but a file must not break if it were.
+Json finite(double value) {
+  return std::isfinite(value) ? Json(value) : Json(nullptr);
+}
+
+Json metrics_json(const MetricMap& metrics) {
+  Json out = Json::object();
+  for (const auto& [name, value] : metrics) out[name] = finite(value);
+  return out;
+}
+
+void write_environment(const RunFolder& folder, const Context& ctx, const Config& config,
+                       const ModelData& data) {
+  const BuildInfo build = build_info();
+  Json env;
+  env["version"] = build.version;
+  env["commit"] = build.commit;
+  env["compiler"] = build.compiler;
+  env["device"] = name_of(ctx.backend());
+  env["threads"] = ctx.threads();
+  env["seed"] = config.train.seed;
+  env["data_fingerprint"] = data.fingerprint;
+  env["rows"] = data.report.rows;
+  env["users"] = data.user_count();
+  env["items"] = data.item_count();
+  write_file(folder.environment(), env.dump(2) + "\n");
+}
+
+/// metrics.jsonl: rewritten whole after each epoch, so that it is never torn.
+class MetricsLog {
+ public:
+  explicit MetricsLog(fs::path path) : path_(std::move(path)) {}
+  /// Keeps the lines of epochs up to `epochs` of an interrupted run.
+  void load(std::int64_t epochs) {
+    if (!fs::exists(path_)) return;
+    const std::string text = read_file(path_);
+    for (std::size_t at = 0; at < text.size();) {
+      const std::size_t end = text.find('\n', at);
+      if (end == std::string::npos) break;
+      const std::string line = text.substr(at, end - at);
+      at = end + 1;
+      const Json json = Json::parse(line, nullptr, false);
+      if (json.is_object() && json.value("event", "") == "epoch" &&
+          json.value("epoch", 0) <= epochs) {
+        text_ += line + "\n";
+      }
+    }
+  }
+  void add(const std::string& line) {
+    text_ += line + "\n";
+    write_file(path_, text_);
+  }
+
+ private:
+  fs::path path_;
+  std::string text_;
+};
+
+/// Passes everything on and keeps metrics.jsonl.
+class LoggingObserver : public TrainObserver {
+ public:
+  LoggingObserver(RunObserver& next, MetricsLog& log) : next_(next), log_(log) {}
+  void step(const StepReport& r) override { next_.step(r); }
+  void epoch(const EpochReport& r) override {
+    log_.add(to_json(r));
+    next_.epoch(r);
+  }
+  void note(const std::string& text) override { next_.note(text); }
+
+ private:
+  RunObserver& next_;
+  MetricsLog& log_;
+};
+
+ItemLists seen_items(const Config& config, const ModelData& data) {
+  std::vector<const Interactions*> parts{&data.train};
+  if (config.evaluate.mask_validation) parts.push_back(&data.validation);
+  return items_by_user(data.user_count(), data.item_count(), parts);
+}
+
+/// Everything after the last epoch: vectors, evaluation, files, and the folder into its place.
+RunResult finish(const Context& ctx, const Config& config, const ModelData& data, Trainer& trainer,
+                 const RunFolder& partial, const RunFolder& target, MetricsLog& log,
+                 RunObserver& observer) {
+  RunResult result;
+  result.epochs = trainer.epochs_done();
+  result.best_epoch = trainer.best_epoch();
+  TwoTower& model = trainer.model();
+  model.registry().release_training();  // room for the item vectors
+  const ItemIndex index = build_index(ctx, model, data);
+  const ItemLists seen = seen_items(config, data);
+  if (data.has_test) {
+    EvaluationOptions options;
+    for (const std::string& name : config.evaluate.metrics)
+      options.metrics.push_back(*parse_metric(name));
+    if (options.metrics.empty()) options.metrics = default_metrics(config.preset);
+    options.exclude_seen = config.evaluate.exclude_seen;
+    options.seed = config.train.seed;
+    result.evaluation = evaluate(ctx, model, data, index, seen, data.test, options);
+    log.add(to_json(*result.evaluation));
+    observer.evaluation(*result.evaluation);
+    write_test_file(partial.test(), data);
+  }
+  write_model_file(partial.model(), config, data, seen, model, index);
+  result.model_sha256 = sha256_of_file(partial.model());
+  sync_directory(partial.root);
+  replace_directory(partial.root, target.root);
+  return result;
+}
+
+RunResult run_in(const Context& ctx, const Config& config, const RunFolder& partial,
+                 const RunFolder& target, RunObserver& observer, const std::stop_token& stop) {
+  const ModelData data =
+      load_model_data(config, [&](const std::string& line) { observer.note(line); });
+  observer.data(config, data);
+  write_environment(partial, ctx, config, data);
+  MetricsLog log(partial.metrics());
+  LoggingObserver logging(observer, log);
+  Trainer trainer(ctx, config, data, partial.checkpoints());
+  observer.plan(trainer.model().registry().bytes(), trainer.workspace_bytes());
+  if (trainer.restore(logging)) log.load(trainer.epochs_done());
+  if (trainer.run(logging, stop) == TrainOutcome::stopped) {
+    RunResult result;
+    result.outcome = TrainOutcome::stopped;
+    result.epochs = trainer.epochs_done();
+    return result;
+  }
+  return finish(ctx, config, data, trainer, partial, target, log, observer);
+}
+
+/// Removes a partial run that has nothing worth keeping; called while an error is on its way.
+void drop_if_empty(const RunFolder& partial) noexcept {
+  std::error_code ignored;
+  if (!fs::exists(partial.checkpoints(), ignored)) fs::remove_all(partial.root, ignored);
+}
+
+}  // namespace
+
+RunFolder RunFolder::partial() const {
+  return {root.string() + ".partial"};
+}
+
+RunResult train_run(const Context& ctx, Config config, const fs::path& root, RunObserver& observer,
+                    const std::stop_token& stop) {
+  DataReport report;
+  resolve_config(config, &report);
+  check_config(config);
+  const RunFolder target{root}, partial = target.partial();
+  if (fs::exists(partial.root)) {
+    observer.note("an unfinished run in " + partial.root.string() + " is replaced");
+    remove_tree(partial.root);
+  }
+  if (fs::exists(root) && !fs::is_directory(root)) {
+    throw Error(ExitCode::io, root.string(), "is a file, not a folder for a run");
+  }
+  make_directory(partial.root);
+  try {
+    write_file(partial.config(), to_toml(config));
+    return run_in(ctx, config, report, partial, target, observer, stop);
+  } catch (...) {
+    drop_if_empty(partial);
+    throw;
+  }
+}
+
+RunResult resume_run(const Context& ctx, const fs::path& root,
+                     const std::vector<std::string>& overrides, RunObserver& observer,
+                     const std::stop_token& stop) {
+  const RunFolder target{root}, partial = target.partial();
+  if (!fs::exists(partial.root)) {
+    if (!fs::exists(target.root)) throw Error(ExitCode::io, root.string(), "no such run");
+    if (!fs::exists(target.config()) || !fs::exists(target.checkpoints())) {
+      throw Error(ExitCode::bad_model, root.string(), "not a run with checkpoints to go on with");
+    }
+    // A finished run trained further: its files are copied, and it stays until the new one is complete.
+    make_directory(partial.root);
+    std::error_code error;
+    fs::copy(target.checkpoints(), partial.checkpoints(), fs::copy_options::recursive, error);
+    for (const auto& [from, to] : {std::pair{target.config(), partial.config()},
+                                   std::pair{target.metrics(), partial.metrics()}}) {
+      if (!error) fs::copy_file(from, to, error);
+    }
+    if (error) throw Error(ExitCode::io, partial.root.string(), error.message());
+  }
+  if (!fs::exists(partial.config())) {
+    throw Error(ExitCode::bad_model, partial.root.string(),
+                "an interrupted run without its config.toml");
+  }
+  Config config = load_config(partial.config().string(), overrides);
+  DataReport report;
+  resolve_config(config, &report);
+  check_config(config);
+  write_file(partial.config(), to_toml(config));
+  return run_in(ctx, config, report, partial, target, observer, stop);
+}
+
+std::string to_json(const Evaluation& e) {
+  Json out;
+  out["event"] = "evaluate";
+  out["users"] = e.users;
+  out["items"] = e.items;
+  out["test_rows"] = e.test_rows;
+  out["dropped_pairs"] = e.dropped_pairs;
+  out["exclude_seen"] = e.exclude_seen;
+  out["metrics"] = metrics_json(e.metrics);
+  out["baselines"] = Json::object();
+  if (!e.popularity.empty()) out["baselines"]["popularity"] = metrics_json(e.popularity);
+  if (!e.random.empty()) out["baselines"]["random"] = metrics_json(e.random);
+  out["seconds"] = e.seconds;
+  return out.dump();
+}
+
+std::string to_json(const EpochReport& r) {
+  Json out;
+  out["event"] = "epoch";
+  out["epoch"] = r.epoch;
+  out["steps"] = r.steps;
+  out["examples"] = r.examples;
+  out["loss_mean"] = finite(r.loss_mean);
+  if (r.validation) {
+    out["validation"] = finite(*r.validation);
+    out["best"] = r.best;
+  }
+  out["seconds"] = r.seconds;
+  return out.dump();
+}
+
+BuildInfo build_info() {
+  return {kVersion, kCommit, "g++ " __VERSION__};
+}
+
+}  // namespace belfry

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "engine/scorer.hpp"
+
+#include <algorithm>
+
+#include "kernels/l2_normalize/l2_normalize.hpp"
+
+namespace belfry {
+
+namespace {
+void copy(Matrix<const float> from, Matrix<float> to) {
+  for (std::int64_t r = 0; r < from.rows; ++r) std::copy_n(from.row(r), from.cols, to.row(r));
+}
+}  // namespace
+
+void Scorer::finish(const Context& ctx, Matrix<const float> x, Matrix<float> y,
+                    Vector<float> inverse_norm) const {
+  if (normalises()) {
+    l2_normalize(ctx, x, y, inverse_norm);
+  } else {
+    copy(x, y);
+  }
+}
+
+void Scorer::finish_grad(const Context& ctx, Matrix<const float> y,
+                         Vector<const float> inverse_norm, Matrix<const float> d_y,
+                         Matrix<float> d_x) const {
+  if (normalises()) {
+    l2_normalize_grad(ctx, y, inverse_norm, d_y, d_x);
+  } else {
+    copy(d_y, d_x);
+  }
+}
+
+}  // namespace belfry

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// TwoTower: the parameters and networks of a model, and the vectors that it gives to users and items.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "engine/config.hpp"
+#include "engine/model_data.hpp"
+#include "engine/network.hpp"
+#include "engine/parameter_registry.hpp"
+#include "engine/scorer.hpp"
+#include "engine/workspace_plan.hpp"
+
+namespace belfry {
+
+/// Table rows of a set of queries: rows[f][i] for query feature f (in order of the model's features).
+struct QueryRows {
+  std::vector<std::vector<std::int32_t>>
+      rows;  ///< per feature of the model; candidate features: empty
+  std::int64_t size = 0;
+};
+
+class TwoTower {
+ public:
+  /// Networks over the tables and features of `data`, for batches of the given sizes. Parameters are zero
+  /// until registry().initialise or read_from.
+  TwoTower(const Context& ctx, const Config& config, const ModelData& data,
+           std::int64_t max_queries, std::int64_t max_candidates, bool training);
+
+  ParameterRegistry& registry() { return registry_; }
+  const ParameterRegistry& registry() const { return registry_; }
+  NetworkGraph& graph() { return *graph_; }
+  WorkspacePlan& plan() { return plan_; }
+  /// To be called once, after tasks have asked the plan for theirs.
+  void commit(const Context& ctx) { plan_.commit(ctx.backend()); }
+  std::int64_t width() const { return width_; }
+  const Scorer& scorer() const { return scorer_; }
+
+  /// Finished vectors of queries [first, first + out.rows), and of catalogue items.
+  void encode_queries(const Context& ctx, const QueryRows& queries, std::int64_t first,
+                      Matrix<float> out);
+  void encode_items(const Context& ctx, std::int64_t first, Matrix<float> out);
+
+ private:
+  void encode(const Context& ctx, Side side, std::int64_t n, std::int64_t limit,
+              const std::function<const std::int32_t*(std::size_t feature)>& rows,
+              Matrix<float> out, std::int64_t first);
+  const ModelData& data_;
+  ParameterRegistry registry_;
+  WorkspacePlan plan_;
+  std::unique_ptr<NetworkGraph> graph_;
+  Scorer scorer_;
+  std::int64_t width_ = 0, max_queries_, max_candidates_;
+};
+
+/// Query rows of given users, each with its last training context.
+QueryRows queries_of_users(const ModelData& data, const std::vector<std::int32_t>& users);
+/// The same for answers: a user of -1 takes the OOV rows, and contexts[c] >= 0 replaces the row of context
+/// feature c for all.
+QueryRows queries_of_answers(const ModelData& data, const std::vector<std::int32_t>& users,
+                             const std::vector<std::int32_t>& contexts);
+/// Query rows of interactions, each with its own context; a user number outside the model's users takes
+/// the OOV row of the user's features.
+QueryRows queries_of_interactions(const ModelData& data, const Interactions& interactions);
+
+}  // namespace belfry
