@@ -89,11 +89,15 @@ Roles guess_roles(const Schema& schema) {
   take(roles.item, first_named(schema, kItemNames, false, taken));
   take(roles.weight, first_named(schema, kWeightNames, true, taken));
   take(roles.time, first_named(schema, kTimeNames, true, taken));
-  if (roles.user.empty()) take(roles.user, by_position(0, false));
+  // A table with items but no users by name may be a side table; its first column is not a user then.
+  const std::size_t last_user = roles.item.empty() ? schema.columns.size() : 1;
+  for (std::size_t c = 0; roles.user.empty() && c < last_user; ++c) {
+    take(roles.user, by_position(c, false));
+  }
   for (std::size_t c = 0; roles.item.empty() && c < schema.columns.size(); ++c) {
     take(roles.item, by_position(c, false));
   }
-  if (!schema.header && schema.columns.size() <= 4 && schema.columns[0] == "column_1") {
+  if (!schema.columns.empty() && schema.columns.size() <= 4 && schema.columns[0] == "column_1") {
     take(roles.weight, by_position(2, true));
     take(roles.time, by_position(3, true));
   }

@@ -63,7 +63,8 @@ class Checker {
              "it names the file of user-item rows");
     }
     if (!d.user.empty() && d.user == d.item) {
-      refuse("data.item", "the user and the item are the same column \"" + d.user + "\"");
+      refuse("data.item",
+             "the user and the item are the same column " + schema::toml_string(d.user));
     }
     if (!d.items_key.empty() && d.items.empty()) {
       refuse("data.items_key", "\"items_key\" is given without an \"items\" table");
@@ -184,7 +185,9 @@ class Checker {
       const std::string& input = n.inputs[j];
       const std::string at = key_of("network", i, fmt::format("inputs.{}", j));
       if (std::find(known.begin(), known.end(), input) == known.end()) {
-        refuse(at, fmt::format("network \"{}\" has an unknown input \"{}\"", n.name, input),
+        refuse(at,
+               fmt::format("network \"{}\" has an unknown input {}", n.name,
+                           schema::toml_string(input)),
                nearest_hint(input, known));
       }
       if (!seen.insert(input).second) {

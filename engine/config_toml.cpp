@@ -176,6 +176,19 @@ std::string home_of(const std::string& key) {
   return "";
 }
 
+/// The parser may quote a line's end as it is.
+std::string on_one_line(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '\n') {
+      out += "\\n";
+    } else {
+      out += static_cast<unsigned char>(c) < 0x20 ? '?' : c;
+    }
+  }
+  return out;
+}
+
 toml::table parse_text(const std::string& text, const std::string& source) {
   try {
     return toml::parse(std::string_view(text), std::string_view(source));
@@ -185,7 +198,7 @@ toml::table parse_text(const std::string& text, const std::string& source) {
     constexpr std::string_view kHead = "Error while parsing ";  // an error is called one already
     if (what.starts_with(kHead)) what.remove_prefix(kHead.size());
     refuse(source + ":" + std::to_string(at.line) + ":" + std::to_string(at.column),
-           std::string(what));
+           on_one_line(what));
   }
 }
 

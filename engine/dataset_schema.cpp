@@ -178,6 +178,10 @@ std::optional<Schema> as_jsonl(const Sample& sample, bool forced) {
       seen[c].reals += value.is_number() ? 1 : 0;
     }
   }
+  if (schema.columns.empty()) {
+    throw Error(ExitCode::bad_data, sample.path,
+                "none of its first lines is a JSON object with keys");
+  }
   for (const Seen& s : seen) {
     schema.types.push_back(common_type(s.values, s.integers, s.reals));
   }

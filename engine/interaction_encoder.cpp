@@ -48,7 +48,12 @@ std::vector<std::vector<std::int32_t>> context_rows(const Table& table,
     const Vocabulary& vocabulary = model.tables[static_cast<std::size_t>(f.table)].vocabulary;
     const auto all = map_codes(table.at(f.config.column), [&](std::string_view v) {
       const auto at = vocabulary.row(v);
-      return at ? static_cast<std::int32_t>(*at) : 0;
+      if (!at) {
+        throw Error(ExitCode::bad_data, "feature " + f.config.name,
+                    fmt::format("\"{}\" is not in the vocabulary and the feature has no OOV row", v),
+                    "oov = 1 gives it one");
+      }
+      return static_cast<std::int32_t>(*at);
     });
     std::vector<std::int32_t> chosen(rows.size());
     for (std::size_t i = 0; i < rows.size(); ++i)
@@ -100,12 +105,24 @@ InteractionReader::InteractionReader(const DataConfig& data,
   }
 }
 
-Table InteractionReader::read(const std::vector<std::string>& files) const {
+ReadOptions InteractionReader::options() const {
   ReadOptions options;
   options.format = data_.format;
   options.id_type = data_.id_type;
   options.where = data_.where;
-  return read_table(files, wanted_, options);
+  return options;
+}
+
+Table InteractionReader::read(const std::vector<std::string>& files) const {
+  return read_table(files, wanted_, options());
+}
+
+Table InteractionReader::read_test(const std::string& file) const {
+  std::vector<ColumnRequest> wanted;
+  for (const ColumnRequest& w : wanted_) {
+    if (w.type == ColumnType::text) wanted.push_back(w);
+  }
+  return read_table({file}, wanted, options());
 }
 
 SideTable read_side_table(const std::string& file, const std::string& key, const DataConfig& data,
@@ -186,7 +203,9 @@ Interactions encode_interactions(const Table& table, const std::vector<std::int6
     out.user.push_back(user_of[u]);
     out.item.push_back(item_of[i]);
   }
-  if (!data.weight.empty()) out.weight = weights_of(table, rows, data);
+  if (!data.weight.empty() && table.find(data.weight) != nullptr) {
+    out.weight = weights_of(table, rows, data);
+  }
   out.context = context_rows(table, rows, model);
   return out;
 }

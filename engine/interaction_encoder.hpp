@@ -35,8 +35,11 @@ class InteractionReader {
  public:
   InteractionReader(const DataConfig& data, const std::vector<std::string>& context_columns);
   Table read(const std::vector<std::string>& files) const;
+  /// The same for test rows, which need no weight and no time.
+  Table read_test(const std::string& file) const;
 
  private:
+  ReadOptions options() const;
   DataConfig data_;
   std::vector<ColumnRequest> wanted_;
 };

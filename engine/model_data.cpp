@@ -49,7 +49,9 @@ void resolve_config(Config& config, DataReport* report) {
   if (!data.items.empty()) {
     const Schema items = sniff(data.items);
     if (data.items_key.empty()) {
-      data.items_key = has_column(items, roles.item) ? roles.item : "";
+      // The item column itself where both files have it, else what looks like the interactions' item.
+      const bool both = has_column(schema, data.item) && has_column(items, data.item);
+      data.items_key = both ? data.item : (has_column(items, roles.item) ? roles.item : "");
       if (data.items_key.empty()) {
         throw Error(ExitCode::usage, data.place,
                     "data.items_key is missing, and no id column stands in both files");

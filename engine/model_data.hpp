@@ -79,8 +79,8 @@ struct ModelData {
 /// Sniffs, reads no rows. Errors as dataset.hpp, or Error(usage) at the place of the key.
 void resolve_config(Config& config, DataReport* report = nullptr);
 
-/// Reads everything that a resolved config names. `progress` gets one line a finished part.
-ModelData load_model_data(const Config& config,
+/// Reads everything that a resolved config names. found: what resolve_config reported. `progress` gets one line a finished part.
+ModelData load_model_data(const Config& config, const DataReport& found,
                           const std::function<void(const std::string&)>& progress);
 
 /// Reads a test file for a model whose entities and features are known (evaluate --test); of `model` its

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <numeric>
+#include <optional>
 
 #include "engine/error.hpp"
 #include "engine/interaction_encoder.hpp"
@@ -40,10 +41,12 @@ class Loader {
  private:
   void read_side_tables();
   void collect_context_columns();
+  void check_users() const;
   void drop_duplicates();
   void split_rows();
   void build_entities();
   void build_features();
+  std::optional<Vocabulary> whole_entities(int table, bool from_file) const;
   void build_tables_and_rows();
   void fill_last_context();
   void fill_fingerprint();
@@ -100,13 +103,37 @@ void Loader::read_side_tables() {
     progress_(fmt::format("users   {}   {} rows", data_.users, users_.table.rows));
 }
 
+/// A user without a row in the users' table has no features; items are held to the same in item_of_key.
+void Loader::check_users() const {
+  if (!users_.present || data_.on_missing == MissingRule::keep) return;
+  const Dictionary& ids = *rows_.at(data_.user).dictionary;
+  for (std::uint32_t c = 0; c < ids.size(); ++c) {
+    if (users_.row_of_key.contains(std::string(ids.text(c)))) continue;
+    throw Error(ExitCode::bad_data, data_.users,
+                fmt::format("no row for the user \"{}\" of the interactions", ids.text(c)),
+                "data.on_missing = \"keep\" keeps such rows");
+  }
+}
+
 void Loader::drop_duplicates() {
   if (data_.duplicates == Duplicates::keep) {
     kept_.resize(static_cast<std::size_t>(rows_.rows));
     std::iota(kept_.begin(), kept_.end(), 0);
     return;
   }
-  kept_ = resolve_duplicates(rows_.at(data_.user), rows_.at(key_column(data_)), data_.duplicates);
+  // The same item is what the model takes for one: two ids of one title are.
+  const Column& key = rows_.at(key_column(data_));
+  Column item;
+  item.name = data_.item;
+  item.dictionary = std::make_shared<Dictionary>();
+  std::vector<std::uint32_t> code_of(key_item_.size());
+  for (std::size_t c = 0; c < code_of.size(); ++c) code_of[c] = item.dictionary->add(key_item_[c]);
+  for (const std::uint32_t code : key.codes) item.codes.push_back(code_of[code]);
+  try {
+    kept_ = resolve_duplicates(rows_.at(data_.user), item, data_.duplicates);
+  } catch (const Error& e) {
+    throw Error(e.code(), data_.interactions.front(), e.what());
+  }
   out_.report.duplicates_dropped = rows_.rows - static_cast<std::int64_t>(kept_.size());
 }
 
@@ -207,6 +234,22 @@ void Loader::build_features() {
   }
 }
 
+/// The entities' own vocabulary where a table stands for all of them: then the ids are held once.
+std::optional<Vocabulary> Loader::whole_entities(int table, bool from_file) const {
+  const FeatureData* user = nullptr;
+  for (const FeatureData& f : out_.features) {
+    if (f.table != table) continue;
+    const bool own_id = f.config.column == (f.config.of == Side::query ? data_.user : data_.item);
+    if (user != nullptr || !own_id) return std::nullopt;
+    user = &f;
+  }
+  const bool query = user->config.of == Side::query;
+  const Vocabulary& entities = query ? out_.users : out_.items;
+  const bool untrained = entities.tokens() > 0 && entities.count(entities.tokens() - 1) == 0;
+  if ((from_file && !query) || (data_.vocabulary == "train" && untrained)) return std::nullopt;
+  return entities.with_oov(user->config.oov);
+}
+
 void Loader::build_tables_and_rows() {
   std::vector<std::vector<std::string>> values(out_.features.size());
   for (std::size_t f = 0; f < out_.features.size(); ++f) {
@@ -214,17 +257,12 @@ void Loader::build_tables_and_rows() {
   }
   std::vector<std::string> file_tokens;
   const bool from_file = data_.vocabulary != "train" && data_.vocabulary != "catalogue";
-  if (from_file) {
-    ReadOptions options;
-    options.id_type = data_.id_type;
-    const Schema schema = sniff(data_.vocabulary);
-    const Table t =
-        read_table({data_.vocabulary}, {{schema.columns.front(), ColumnType::text, true}}, options);
-    for (const std::uint32_t code : t.columns[0].codes) {
-      file_tokens.emplace_back(t.columns[0].dictionary->text(code));
-    }
-  }
+  if (from_file) file_tokens = read_ids(data_.vocabulary);
   for (std::size_t t = 0; t < out_.tables.size(); ++t) {
+    if (auto entities = whole_entities(static_cast<int>(t), from_file)) {
+      out_.tables[t].vocabulary = std::move(*entities);
+      continue;
+    }
     IdCounts counts;
     VocabularyOptions options;
     bool given = false;
@@ -326,10 +364,14 @@ void Loader::fill_fingerprint() {
   for (const Interactions* part : {&out_.train, &out_.validation, &out_.test}) {
     feed(part->user);
     feed(part->item);
+    feed(part->weight);
     for (const auto& c : part->context) feed(c);
   }
   for (const Vocabulary* v : {&out_.users, &out_.items}) {
     for (const std::string& token : v->all_tokens()) feed(token);
+  }
+  for (const TableData& t : out_.tables) {
+    for (const std::string& token : t.vocabulary.all_tokens()) feed(token);
   }
   for (const FeatureData& f : out_.features) feed(f.rows);
   const XXH128_hash_t hash = XXH3_128bits_digest(state);
@@ -345,6 +387,7 @@ ModelData Loader::load() {
   rows_ = reader.read(data_.interactions);
   out_.report.rows = rows_.rows;
   out_.report.filtered = rows_.rows_filtered;
+  check_users();
   key_item_ = item_of_key(rows_, data_, items_);
   drop_duplicates();
   split_rows();
@@ -356,7 +399,7 @@ ModelData Loader::load() {
   out_.validation =
       encode_interactions(rows_, split_.validation, data_, out_, key_item_, users, items);
   if (config_.split.method == SplitMethod::file) {
-    const Table test = reader.read({data_.test});
+    const Table test = reader.read_test(data_.test);
     out_.test = encode_interactions(test, all_rows(test), data_, out_,
                                     item_of_key(test, data_, items_), users, items);
   } else {
@@ -386,7 +429,7 @@ Interactions load_test_file(const Config& config, const std::string& path, const
   const bool join = data.item != key_column(data);
   SideTable items;
   if (join) items = read_side_table(data.items, data.items_key, data, {data.item});
-  const Table table = InteractionReader(data, context).read({path});
+  const Table table = InteractionReader(data, context).read_test(path);
   Outside users(model.user_count()), outside(model.item_count());
   return encode_interactions(table, all_rows(table), data, model, item_of_key(table, data, items),
                              users, outside);

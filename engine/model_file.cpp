@@ -97,12 +97,17 @@ class ModelWriter {
   std::vector<std::unique_ptr<PackedStrings>> packed_;
 };
 
+std::int64_t oov_rows(const SafetensorsFile& file, const nlohmann::json& options) {
+  const auto oov = options.at("oov").get<std::int64_t>();
+  if (oov < 0 || oov > INT32_MAX) refuse(file, "a vocabulary has an impossible number of OOV rows");
+  return oov;
+}
+
 Vocabulary read_vocabulary(const SafetensorsFile& file, const std::string& name,
                            const nlohmann::json& options) {
   VocabularyOptions o;
   o.type = options.at("integer").get<bool>() ? IdType::integer : IdType::text;
-  o.oov = options.at("oov").get<std::int64_t>();
-  if (o.oov < 0 || o.oov > INT32_MAX) refuse(file, name + " has an impossible number of OOV rows");
+  o.oov = oov_rows(file, options);
   auto tokens = unpack(file, name);
   auto counts = file.read_all<std::int64_t>(name + ".counts", DType::i64);
   if (counts.size() != tokens.size()) refuse(file, name + " has other counts than tokens");
@@ -142,7 +147,14 @@ void write_model_file(const std::filesystem::path& path, const Config& config,
   layout["items"] = w.vocabulary("items", data.items);
   for (std::size_t t = 0; t < data.tables.size(); ++t) {
     const TableData& table = data.tables[t];
-    nlohmann::json entry = w.vocabulary(table_key(t), table.vocabulary);
+    nlohmann::json entry;
+    if (table.vocabulary.same_tokens(data.users)) {
+      entry = {{"same_as", "users"}, {"oov", table.vocabulary.options().oov}};
+    } else if (table.vocabulary.same_tokens(data.items)) {
+      entry = {{"same_as", "items"}, {"oov", table.vocabulary.options().oov}};
+    } else {
+      entry = w.vocabulary(table_key(t), table.vocabulary);
+    }
     entry["name"] = table.name;
     entry["dim"] = table.dim;
     layout["tables"].push_back(entry);
@@ -206,7 +218,13 @@ void read_parts(const Context& ctx, const SafetensorsFile& file, LoadedModel& m)
     table.name = tables[t].at("name").get<std::string>();
     table.dim = tables[t].at("dim").get<std::int64_t>();
     if (table.dim < 1 || table.dim > (1 << 20)) refuse(file, "a table has an impossible width");
-    table.vocabulary = read_vocabulary(file, table_key(t), tables[t]);
+    const std::string same = tables[t].value("same_as", "");
+    if (same == "users" || same == "items") {
+      table.vocabulary =
+          (same == "users" ? m.data.users : m.data.items).with_oov(oov_rows(file, tables[t]));
+    } else {
+      table.vocabulary = read_vocabulary(file, table_key(t), tables[t]);
+    }
     file.info(table.name + ".embedding", DType::f32, {table.vocabulary.rows(), table.dim});
     m.data.tables.push_back(std::move(table));
   }

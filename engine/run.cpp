@@ -2,6 +2,7 @@
 #include "engine/run.hpp"
 
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -130,10 +131,12 @@ RunResult finish(const Context& ctx, const Config& config, const ModelData& data
   return result;
 }
 
-RunResult run_in(const Context& ctx, const Config& config, const RunFolder& partial,
-                 const RunFolder& target, RunObserver& observer, const std::stop_token& stop) {
+RunResult run_in(const Context& ctx, const Config& config, const DataReport& found,
+                 const RunFolder& partial, const RunFolder& target, RunObserver& observer,
+                 const std::stop_token& stop) {
   const ModelData data =
-      load_model_data(config, [&](const std::string& line) { observer.note(line); });
+      load_model_data(config, found, [&](const std::string& line) { observer.note(line); });
+  malloc_trim(0);  // what reading took goes back before the tables come
   observer.data(config, data);
   write_environment(partial, ctx, config, data);
   MetricsLog log(partial.metrics());

@@ -17,9 +17,12 @@ struct Split {
 };
 
 /// users: code of each row's user; times: time of each row, empty when there is no time column (then
-/// temporal and leave-last-out are Error(usage) for temporal; leave-last-out takes the last row in file
-/// order). validation_rows are drawn by seed from train, at random. An empty train part, or amounts that
-/// ask for more rows than there are: Error(bad_data / usage) naming the key.
+/// temporal is Error(usage), and leave-last-out takes the last row in file order). Fractions are rounded
+/// down. Defaults: random and temporal test 0.1, shuffle trains 0.8; the part that is not given is the
+/// rest. With both given the rest is unused (temporal: the oldest rows). Amounts for the other methods
+/// are Error(usage). Validation rows are drawn by seed from train, at random, with a key of their own.
+/// An empty train part, or amounts that ask for more rows than there are: Error(usage) naming the key;
+/// no row at all, or a NaN time: Error(bad_data).
 Split make_split(const SplitConfig& config, bool early_stop, std::span<const std::uint32_t> users,
                  std::span<const double> times, std::int64_t rows);
 

@@ -40,23 +40,19 @@ std::vector<std::string> special_tokens(const VocabularyOptions& options) {
 
 }  // namespace
 
-struct Vocabulary::Map {
-  Dictionary dictionary;  ///< code: number of the token
-};
-
 Vocabulary::Vocabulary(std::vector<std::string> tokens, std::vector<std::int64_t> counts,
                        const VocabularyOptions& options)
-    : options_(options), tokens_(std::move(tokens)), counts_(std::move(counts)) {
+    : options_(options) {
   check_options(options_);
-  if (!counts_.empty() && counts_.size() != tokens_.size()) {
+  if (!counts.empty() && counts.size() != tokens.size()) {
     throw Error(ExitCode::bad_data, "",
-                std::to_string(tokens_.size()) + " tokens have " + std::to_string(counts_.size()) +
+                std::to_string(tokens.size()) + " tokens have " + std::to_string(counts.size()) +
                     " counts");
   }
-  counts_.resize(tokens_.size());
+  counts.resize(tokens.size());
   first_token_row_ = options_.oov + (options_.mask_token ? 1 : 0);
   if (options_.type == IdType::integer) {
-    for (std::string& token : tokens_) {
+    for (std::string& token : tokens) {
       std::int64_t value = 0;
       if (!parse_integer(token, value)) {
         throw Error(ExitCode::bad_data, "", shown(token) + " is not an integer");
@@ -66,28 +62,29 @@ Vocabulary::Vocabulary(std::vector<std::string> tokens, std::vector<std::int64_t
   }
   const std::vector<std::string> special = special_tokens(options_);
   const bool complete = options_.oov == 0 || options_.oov_token.has_value();
-  if (complete && !special.empty() && tokens_.size() >= special.size() &&
-      std::equal(special.begin(), special.end(), tokens_.begin())) {
+  if (complete && !special.empty() && tokens.size() >= special.size() &&
+      std::equal(special.begin(), special.end(), tokens.begin())) {
     const auto n = static_cast<std::ptrdiff_t>(special.size());
-    tokens_.erase(tokens_.begin(), tokens_.begin() + n);
-    counts_.erase(counts_.begin(), counts_.begin() + n);
+    tokens.erase(tokens.begin(), tokens.begin() + n);
+    counts.erase(counts.begin(), counts.begin() + n);
   }
-  if (options_.max_tokens > 0 && rows() > options_.max_tokens) {
+  const std::int64_t rows = first_token_row_ + static_cast<std::int64_t>(tokens.size());
+  if (options_.max_tokens > 0 && rows > options_.max_tokens) {
     throw Error(ExitCode::bad_data, "",
-                "a vocabulary of " + std::to_string(rows()) + " rows where max_tokens is " +
+                "a vocabulary of " + std::to_string(rows) + " rows where max_tokens is " +
                     std::to_string(options_.max_tokens));
   }
-  index_tokens();
+  index_tokens(std::move(tokens), std::move(counts));
 }
 
-void Vocabulary::index_tokens() {
+void Vocabulary::index_tokens(std::vector<std::string> tokens, std::vector<std::int64_t> counts) {
   if (options_.mask_token) {
     options_.mask_token = canonical(*options_.mask_token, options_.type);
   }
-  auto map = std::make_shared<Map>();
-  for (const std::string& token : tokens_) {
-    const std::size_t known = map->dictionary.size();
-    if (map->dictionary.add(token) != known) {
+  auto content = std::make_shared<Content>();
+  for (const std::string& token : tokens) {
+    const std::size_t known = content->dictionary.size();
+    if (content->dictionary.add(token) != known) {
       throw Error(ExitCode::bad_data, "", shown(token) + " comes twice in the vocabulary");
     }
     if (options_.mask_token == token) {
@@ -95,7 +92,17 @@ void Vocabulary::index_tokens() {
                   "the mask token " + shown(token) + " is in the vocabulary");
     }
   }
-  map_ = std::move(map);
+  content->tokens = std::move(tokens);
+  content->counts = std::move(counts);
+  content_ = std::move(content);
+}
+
+Vocabulary Vocabulary::with_oov(std::int64_t oov) const {
+  Vocabulary out = *this;
+  out.options_.oov = oov;
+  check_options(out.options_);
+  out.first_token_row_ = oov + (options_.mask_token ? 1 : 0);
+  return out;
 }
 
 Vocabulary Vocabulary::adapt(std::vector<std::pair<std::string, std::int64_t>> counts,
@@ -133,10 +140,9 @@ Vocabulary Vocabulary::adapt(std::vector<std::pair<std::string, std::int64_t>> c
 }
 
 std::optional<std::int64_t> Vocabulary::token_index(std::string_view token) const {
-  if (map_ == nullptr) return std::nullopt;
   const auto code = options_.type == IdType::integer
-                        ? map_->dictionary.find(canonical(token, options_.type))
-                        : map_->dictionary.find(token);
+                        ? content_->dictionary.find(canonical(token, options_.type))
+                        : content_->dictionary.find(token);
   if (!code) return std::nullopt;
   return static_cast<std::int64_t>(*code);
 }
@@ -147,7 +153,7 @@ std::optional<std::int64_t> Vocabulary::row(std::string_view token) const {
     return 0;
   }
   if (const auto index = token_index(token)) return first_token_row_ + *index;
-  if (options_.oov == 0 || map_ == nullptr) return std::nullopt;
+  if (options_.oov == 0) return std::nullopt;
   const std::int64_t first = options_.mask_token ? 1 : 0;
   if (options_.oov == 1) return first;
   std::int64_t value = 0;

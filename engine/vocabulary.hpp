@@ -36,7 +36,7 @@ class Vocabulary {
                           const VocabularyOptions& options);
 
   std::int64_t rows() const { return first_token_row_ + tokens(); }    ///< height of the table
-  std::int64_t tokens() const { return static_cast<std::int64_t>(tokens_.size()); }
+  std::int64_t tokens() const { return static_cast<std::int64_t>(content_->tokens.size()); }
   std::int64_t first_token_row() const { return first_token_row_; }
   const VocabularyOptions& options() const { return options_; }
 
@@ -48,19 +48,31 @@ class Vocabulary {
   std::string inverse(std::int64_t row) const;
   /// Number of a known token, 0-based and without mask and OOV rows; nullopt for an unknown one.
   std::optional<std::int64_t> token_index(std::string_view token) const;
-  const std::string& token(std::int64_t index) const { return tokens_[static_cast<std::size_t>(index)]; }
-  std::int64_t count(std::int64_t index) const { return counts_[static_cast<std::size_t>(index)]; }
-  const std::vector<std::string>& all_tokens() const { return tokens_; }
-  const std::vector<std::int64_t>& counts() const { return counts_; }
+  const std::string& token(std::int64_t index) const {
+    return content_->tokens[static_cast<std::size_t>(index)];
+  }
+  std::int64_t count(std::int64_t index) const {
+    return content_->counts[static_cast<std::size_t>(index)];
+  }
+  const std::vector<std::string>& all_tokens() const { return content_->tokens; }
+  const std::vector<std::int64_t>& counts() const { return content_->counts; }
+
+  /// The same tokens and counts (shared, not copied) under another number of OOV rows.
+  Vocabulary with_oov(std::int64_t oov) const;
+  /// Whether both share their tokens.
+  bool same_tokens(const Vocabulary& other) const { return content_ == other.content_; }
 
  private:
-  void index_tokens();
+  void index_tokens(std::vector<std::string> tokens, std::vector<std::int64_t> counts);
+  /// Shared by copies: a million ids are held once, whatever uses them.
+  struct Content {
+    std::vector<std::string> tokens;
+    std::vector<std::int64_t> counts;
+    Dictionary dictionary;  ///< code: number of the token
+  };
   VocabularyOptions options_;
-  std::vector<std::string> tokens_;
-  std::vector<std::int64_t> counts_;
   std::int64_t first_token_row_ = 0;
-  struct Map;
-  std::shared_ptr<const Map> map_;
+  std::shared_ptr<const Content> content_ = std::make_shared<Content>();
 };
 
 }  // namespace belfry

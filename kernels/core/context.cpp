@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/core/context.hpp"
 
-#include <omp.h>
 #include <sys/mman.h>
 #include <tbb/global_control.h>
 #include <tbb/info.h>
 #include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
-#include <tbb/task_scheduler_observer.h>
 
 #include <algorithm>
 #include <atomic>
@@ -45,7 +43,9 @@ void* allocate_bytes(Backend backend, std::int64_t bytes) {
   return data;
 }
 
-void free_bytes(Backend, void* data) noexcept { std::free(data); }
+void free_bytes(Backend, void* data) noexcept {
+  std::free(data);
+}
 
 void* Arena::take_bytes(std::int64_t bytes) {
   bytes = round_up(bytes, kAlignment);
@@ -65,32 +65,26 @@ void* Arena::take_bytes(std::int64_t bytes) {
   return data;
 }
 
-Arena::Mark Arena::mark() const { return {block_, used_, total_}; }
+Arena::Mark Arena::mark() const {
+  return {block_, used_, total_};
+}
 
 void Arena::release(const Mark& mark) {
   block_ = mark.block;
   used_ = mark.used;
   total_ = mark.total;
-  if (total_ == 0 && blocks_.size() > 1) {  // next time the peak fits one block
+  if (total_ == 0 && blocks_.size() > 1) {  // the next one to be taken holds the peak
     blocks_.clear();
-    blocks_.emplace_back(backend_, peak_);
-    ++allocations_;
     block_ = 0;
     used_ = 0;
   }
 }
 
-/// The CPU's threads. Library GEMMs (oneDNN over OpenMP) must stay single-threaded inside tiles.
-struct Context::Workers : private tbb::task_scheduler_observer {
+/// The CPU's threads. (Library GEMMs inside tiles hold themselves to one thread, gemm_cpu.cpp.)
+struct Context::Workers {
   explicit Workers(int threads)
-      : tbb::task_scheduler_observer(arena),
-        limit(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads)),
-        arena(threads) {
-    observe(true);
-  }
-  ~Workers() override { observe(false); }
-  void on_scheduler_entry(bool) override { omp_set_num_threads(1); }
-
+      : limit(tbb::global_control::max_allowed_parallelism, static_cast<std::size_t>(threads)),
+        arena(threads) {}
   tbb::global_control limit;
   tbb::task_arena arena;
 };
@@ -99,7 +93,6 @@ Context::Context(Backend backend, int threads, std::uint64_t seed)
     : backend_(backend), arena_(backend) {
   if (backend != Backend::cpu) throw DeviceError("this build has no CUDA backend");
   threads_ = threads > 0 ? threads : tbb::info::default_concurrency();
-  omp_set_num_threads(1);
   workers_ = std::make_unique<Workers>(threads_);
   state_buffer_ = Buffer<StepState>(backend, 1);
   state_ = new (state_buffer_.data()) StepState{};

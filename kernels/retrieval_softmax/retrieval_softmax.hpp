@@ -18,8 +18,8 @@ struct RetrievalSoftmaxOptions {
   RowLists masked;                     ///< per query: columns left out (its positive excepted)
   std::int64_t hard_negatives = 0;     ///< keep this many best negatives a row; <= 0: all
   Vector<const float> weight;          ///< [B] factor of each row's loss
-  bool in_batch = true;                    ///< false: the other rows' positives leave the row
-  float scale = 1.0f;                      ///< factor of loss and gradients (a task's weight)
+  bool in_batch = true;                ///< false: the other rows' positives leave the row
+  float scale = 1.0f;                  ///< factor of loss and gradients (a task's weight)
   bool mean = false;                   ///< divide loss and gradients by B (after the weights)
   Vector<std::int32_t> positive_rank;  ///< out, [B]: columns still in the row that score above its
                                        ///< positive (in-batch top-k accuracy: rank < k)
@@ -42,10 +42,11 @@ void retrieval_softmax(const Context& ctx, Matrix<const float> queries, std::int
 ///   1  s_ij = max_h q_ih . c_j            (row i's positive is candidate i; C > B: extra negatives)
 ///   2  s_ij /= temperature
 ///   3  s_ij -= log_probability_j          (logQ; the positive too)
+///   .  without in_batch, columns j < B other than the row's own leave it (sampled softmax)
 ///   4  accidental hits: j != i with candidate_ids[j] == candidate_ids[i] leave the row
 ///   5  masked columns leave the row       (the positive never does)
 ///   6  only the positive and the hard_negatives best other columns stay (ties: the smaller column)
-///   7  loss_i = logsumexp_j s_ij - s_ii;  loss = sum_i w_i loss_i  [/ B]
+///   7  loss_i = logsumexp_j s_ij - s_ii;  loss = scale sum_i w_i loss_i  [/ B]
 /// A column that left has probability 0 exactly (TFRS adds -3.4e36: the same for finite scores).
 /// Shapes       queries [B*heads, D] f32 (head h of query i is row i*heads + h), candidates [C,D] f32,
 ///              C >= B; loss one f64, row_loss [B] f32 (unweighted) or empty;

@@ -135,6 +135,9 @@ void score_block(const Tile& t, std::int64_t first, std::int64_t columns) {
   const std::int64_t begin = std::max(first, t.first);
   const std::int64_t end = std::min(first + columns, t.first + t.rows);
   for (std::int64_t i = begin; i < end; ++i) best[(i - first) * t.width + i - t.first] = kLeftRow;
+  if (!options.in_batch && first < t.job.batch) {
+    std::fill_n(best, (std::min(first + columns, t.job.batch) - first) * t.width, kLeftRow);
+  }
   if (t.job.equal_ids.order != nullptr) {
     for (std::int64_t r = 0; r < t.rows; ++r) {
       drop_listed(best + r, t.width, first, columns, t.first + r, t.scratch.hits[r]);
@@ -396,7 +399,8 @@ void retrieval_softmax(const Context& ctx, Matrix<const float> queries, std::int
       options.hard_negatives < c - 1 ? std::max<std::int64_t>(options.hard_negatives, 0) : 0;
   job.plan = plan_softmax(b, heads, c, queries.cols, job.gradients,
                           job.gradients || job.hard_negatives > 0);
-  job.scale = options.mean && b > 0 ? 1.0 / static_cast<double>(b) : 1.0;
+  job.scale =
+      static_cast<double>(options.scale) / (options.mean && b > 0 ? static_cast<double>(b) : 1.0);
   if (b == 0) {
     *loss = 0;
     for (std::int64_t j = 0; j < d_candidates.rows; ++j)

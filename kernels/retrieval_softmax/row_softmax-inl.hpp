@@ -191,9 +191,8 @@ HWY_INLINE VF nth_best(const float* scores, std::int64_t columns, std::int64_t w
     exact = hn::Or(exact, hn::Eq(count, wanted));
     if (hn::AllTrue(kInts, exact)) break;
   }
-  // Keys below that of -inf are NaN: fewer than n columns are left, and -inf keeps them all.
-  const VF threshold = float_of_key(key);
-  return hn::IfThenElse(hn::IsNaN(threshold), hn::Set(kFloats, kLeftRow), threshold);
+  // With fewer than n columns left the key stays below that of -inf: a NaN, below which nothing is.
+  return float_of_key(key);
 }
 
 void keep_hard_negatives_tile(float* scores, std::int64_t columns, std::int64_t width,

@@ -248,12 +248,11 @@ class TopKCall {
     const std::int32_t* rows = mask_.only.rows + mask_.only.offsets[q];
     const std::int64_t m = mask_.only.offsets[q + 1] - mask_.only.offsets[q];
     HWY_DYNAMIC_DISPATCH(score_rows)(queries_.slice(q * heads_, heads_), items_, rows, m, scores);
-    const std::uint64_t* allowed = mask_.allowed_bits.data;
     std::int64_t count = 0;
     for (std::int64_t i = 0; i < m; ++i) {
       const std::int32_t row = rows[i];
       if (scores[i] != scores[i]) continue;
-      if (allowed != nullptr && ((allowed[row / 64] >> (row % 64)) & 1) == 0) continue;
+      if (!allowed(mask_, row)) continue;
       if (mask_.exclude.offsets != nullptr && in_list(mask_.exclude, q, row)) continue;
       w.keys[count++] = make_key(scores[i], row);
     }

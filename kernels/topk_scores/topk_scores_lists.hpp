@@ -47,16 +47,19 @@ inline std::uint32_t filter_bit(std::int32_t row) {
   return (static_cast<std::uint32_t>(row) * 2654435761u) >> 22;
 }
 
+inline bool allowed(const ItemMask& mask, std::int32_t row) {
+  return mask.allowed_bits.empty() || ((mask.allowed_bits[row / 64] >> (row % 64)) & 1) != 0;
+}
+
 /// Lanes of panel p that hold an item which the shared bitmap allows.
-inline std::uint64_t panel_lanes(const PackedItems& items, const std::uint64_t* allowed,
-                                 std::int64_t p) {
+inline std::uint64_t panel_lanes(const PackedItems& items, const ItemMask& mask, std::int64_t p) {
   const std::int64_t first = p * kPanelItems;
   const std::int64_t live = std::min(kPanelItems, items.n - first);
   std::uint64_t lanes = (std::uint64_t{1} << live) - 1;
-  if (allowed != nullptr) {
+  if (!mask.allowed_bits.empty()) {
     const std::int64_t shift = first % 64;
-    std::uint64_t bits = allowed[first / 64] >> shift;
-    if (shift + live > 64) bits |= allowed[first / 64 + 1] << (64 - shift);
+    std::uint64_t bits = mask.allowed_bits[first / 64] >> shift;
+    if (shift + live > 64) bits |= mask.allowed_bits[first / 64 + 1] << (64 - shift);
     lanes &= bits;
   }
   return lanes;

@@ -374,7 +374,7 @@ void visit_panels(const TopKScan& s, std::int64_t first, std::int64_t last) {
   const std::int64_t panel_size = kPanelItems * s.items.dim;
   for (std::int64_t visit = first; visit < last; ++visit) {
     const std::int64_t p = s.visits.panel(visit);
-    const std::uint64_t lanes = p < 0 ? 0 : panel_lanes(s.items, s.mask->allowed_bits.data, p);
+    const std::uint64_t lanes = p < 0 ? 0 : panel_lanes(s.items, *s.mask, p);
     if (lanes == 0) continue;
     const float* panel = s.items.data + p * panel_size;
     const std::int64_t next = s.visits.panel(visit + 1);
@@ -446,7 +446,7 @@ HWY_INLINE void count_block(const CountScan& s, std::int64_t slot, const float* 
 void scan_counts(const CountScan& s) {
   PanelPrefetch prefetch(s);
   for (std::int64_t p = s.first; p < s.last; ++p) {
-    const std::uint64_t lanes = panel_lanes(s.items, s.mask->allowed_bits.data, p);
+    const std::uint64_t lanes = panel_lanes(s.items, *s.mask, p);
     const float* panel = s.items.data + p * kPanelItems * s.items.dim;
     if (p + 1 < s.last) prefetch.start(panel + kPanelItems * s.items.dim);
     for (std::int64_t slot = 0; slot < s.slots; slot += kRows) {

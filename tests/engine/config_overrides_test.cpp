@@ -76,6 +76,7 @@ TEST(ConfigOverrides, ValuesAreTomlOrWords) {
   EXPECT_EQ(with({"data.user="}).data.user, "");
   EXPECT_EQ(with({"data.user=2024"}).data.user, "2024");  // a column may be named by a number
   EXPECT_EQ(with({"data.user=a\nepochs = 3"}).data.user, "a\nepochs = 3");
+  EXPECT_EQ(with({"data.user='a'\nother = 3"}).data.user, "'a'\nother = 3");  // one key a word
   EXPECT_EQ(with({"task.loss=in-batch-softmax"}).tasks[0].loss, RetrievalLoss::in_batch_softmax);
   EXPECT_EQ(with({"evaluate.metrics=recall@5,mrr"}).evaluate.metrics,
             (std::vector<std::string>{"recall@5", "mrr"}));

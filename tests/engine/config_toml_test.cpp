@@ -229,6 +229,7 @@ TEST(ConfigToml, DefaultsThatDependOnOtherKeys) {
 TEST(ConfigToml, SyntaxErrorsStandWhereTheyAre) {
   expect_refused({
       {"[optimizer\n", "m.toml:1:11: table header: expected ']'"},
+      {"[train]\nepochs = i\n", "m.toml:2:11: floating-point: expected 'inf', saw 'i\\n'"},
       {"a = 1\n[train]\nepochs = \n", "m.toml:3:10: "},
       {"[train]\nepochs = 1\nepochs = 2\n", "m.toml:3:10: "},
       {"[train]\nseed = 99999999999999999999\n", "m.toml:2:28: "},

@@ -84,6 +84,9 @@ TEST_F(DatasetFaults, TheFirstBadRowIsReported) {
   expect_bad("7,8,y,1\n7,8\n", "42:5", "\"y\"");  // a fault of syntax behind it waits
   expect_bad("7,8\n7,8,y,1\n", "42:4", "2 columns");
   expect_bad(",8,y,1\n", "42:1", "an empty id (column user)");
+  // in the order of the file, whatever order the columns are asked for
+  EXPECT_EQ(files_.fault("r.csv", "a,b\n1,2\n1,3\nx,y\n", {real("b"), real("a")}).where(),
+            "r.csv:4:1");
 }
 
 TEST_F(DatasetFaults, Ids) {
@@ -325,6 +328,9 @@ TEST_F(DatasetFaults, JsonLines) {
   expect("{\"user\":\"" + std::string(65537, 'u') + "\",\"n\":1}\n", "4:9", "more than 64 KiB");
   expect("{\"user\":\"a\",\"x\":\"" + std::string(2 << 20, 'u') + "\",\"n\":1}\n", "4:1",
          "more than 1 MiB");
+  for (const char* bytes : {"{}\n{}\n", "{\"user\":\"a\n", "{"}) {
+    EXPECT_EQ(files_.fault("r.jsonl", bytes, wanted).where(), "r.jsonl") << bytes;
+  }
   expect(std::string(500'000, '[') + "\n", "4:1", "is not a JSON object");
 }
 

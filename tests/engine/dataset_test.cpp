@@ -25,6 +25,12 @@ class Dataset : public ::testing::Test {
   TableFiles files_;
 };
 
+ReadOptions as(const std::string& format) {
+  ReadOptions options;
+  options.format = format;
+  return options;
+}
+
 std::string repeated(const std::string& rows, int times) {
   std::string out;
   for (int i = 0; i < times; ++i) out += rows;
@@ -200,21 +206,22 @@ TEST_F(Dataset, AdjacencyList) {
   EXPECT_EQ(table.blank_lines, 1);
   EXPECT_EQ(schema("t.txt", "1 2 5 964982703\n1 3 4 964982704\n").description(),
             "csv, space, no header");
-  EXPECT_EQ(files_.fault("t.txt", "1\n2\n3\n", {id("user")}, {"adjacency"}).code(),
+  EXPECT_EQ(files_.fault("t.txt", "1\n2\n3\n", {id("user")}, as("adjacency")).code(),
             ExitCode::bad_data);
 }
 
 TEST_F(Dataset, AdjacencyListBeyondOneBlock) {
-  std::string bytes;
+  std::string bytes = "1000000009 5\n";
   for (int user = 0; user < 700; ++user) bytes += std::to_string(user) + "\n";  // without items
   bytes += "1000000007";
   for (int i = 0; i < 300'000; ++i) bytes += " " + std::to_string(i);
   for (int user = 0; user < 2000; ++user) bytes += "\n" + std::to_string(user) + " 1";
-  const Table table = files_.read("long.txt", bytes, {id("user"), id("item")}, {"adjacency"});
-  ASSERT_EQ(table.rows, 302'000);
-  EXPECT_EQ(table.columns[0].dictionary->text(table.columns[0].codes[299'999]), "1000000007");
-  EXPECT_EQ(table.columns[1].dictionary->text(table.columns[1].codes[299'999]), "299999");
-  EXPECT_EQ(table.columns[0].dictionary->text(table.columns[0].codes[301'999]), "1999");
+  const Table table = files_.read("long.txt", bytes, {id("user"), id("item")}, as("adjacency"));
+  ASSERT_EQ(table.rows, 302'001);
+  EXPECT_EQ(table.columns[0].dictionary->text(table.columns[0].codes[0]), "1000000009");
+  EXPECT_EQ(table.columns[0].dictionary->text(table.columns[0].codes[300'000]), "1000000007");
+  EXPECT_EQ(table.columns[1].dictionary->text(table.columns[1].codes[300'000]), "299999");
+  EXPECT_EQ(table.columns[0].dictionary->text(table.columns[0].codes[302'000]), "1999");
 }
 
 TEST_F(Dataset, JsonLines) {
@@ -259,7 +266,7 @@ TEST_F(Dataset, UnknownColumnsAreNamed) {
   EXPECT_EQ(error.code(), ExitCode::bad_data);
   EXPECT_EQ(error.where(), "r.csv");
   EXPECT_STREQ(error.what(),
-               "r.csv: : no column \"movie_id\"; columns: userId, movieId; "
+               "r.csv: no column \"movie_id\"; columns: userId, movieId; "
                "did you mean \"movieId\"?");
   EXPECT_EQ(files_.fault("r.csv", "a,b,a\n1,2,3\n", {id("a")}).code(), ExitCode::bad_data);
   EXPECT_EQ(files_.read("r.csv", "a,b,a\n1,2,3\n", {id("b")}).rows, 1);
@@ -463,6 +470,14 @@ TEST(DictionaryTest, MatchesAMapOneByOneAndInBatches) {
   for (const auto& [text, code] : oracle) {
     ASSERT_EQ(one.text(code), text);
     ASSERT_EQ(many.find(text).value(), code);
+  }
+}
+
+/// 300,000 texts hold about ten pairs of one 32-bit tag.
+TEST(DictionaryTest, EqualTagsAreNotEqualTexts) {
+  Dictionary dictionary;
+  for (std::uint32_t i = 0; i < 300'000; ++i) {
+    ASSERT_EQ(dictionary.add("x" + std::to_string(i)), i);
   }
 }
 

@@ -97,6 +97,9 @@ TEST(ClipGradient, LargeAndTinyNormsDoNotOverflow) {
   HostMatrix large(1, 2, {3e30f, 4e30f});
   clip(ctx, ClipKind::norm, 5.0f, {&large});
   expect_near(large.values(), std::vector<double>{3, 4}, 2.5e-7, 0, "large");
+  HostMatrix wide(1, 25, 0, 1e30f);
+  clip(ctx, ClipKind::norm, 5.0f, {&wide});
+  expect_near(wide.values(), std::vector<double>(25, 1.0), 2.5e-7, 0, "large and wide");
   HostMatrix tiny(1, 2, {3e-30f, 4e-30f});
   clip(ctx, ClipKind::norm, 2.5e-30f, {&tiny});
   expect_near(tiny.values(), std::vector<double>{1.5e-30, 2e-30}, 2.5e-7, 0, "tiny");

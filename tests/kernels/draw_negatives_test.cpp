@@ -107,6 +107,22 @@ TEST(AliasTableTest, StandsForTheWeights) {
   }
 }
 
+TEST(AliasTableTest, RoundingNeverFillsARowWithoutWeight) {
+  // Rows without weight come first, so they are filled last, when rounding may have used up the rest.
+  Random random(7);
+  for (int trial = 0; trial < 3000; ++trial) {
+    const std::int64_t n = 3 + random.below(60);
+    std::vector<double> weights(n);
+    for (std::int64_t i = 1 + random.below(2); i < n; ++i) weights[i] = random.uniform();
+    const HostTable t = alias_table(weights);
+    for (std::int64_t i = 0; i < n; ++i) {
+      if (weights[i] > 0) continue;
+      EXPECT_LE(t.keep[i], 0.0f) << "trial " << trial;
+      EXPECT_GT(weights[t.alias[i]], 0) << "trial " << trial;
+    }
+  }
+}
+
 TEST(AliasTableTest, RefusesBadWeights) {
   const double inf = std::numeric_limits<double>::infinity();
   const double nan = std::numeric_limits<double>::quiet_NaN();

@@ -343,6 +343,18 @@ TEST(EmbeddingBagGrad, IdsOutsideAreLeftOutAndReported) {
   EXPECT_TRUE(grad(ctx, {{in.ragged(), Pooling::sum, d_y.view()}}, 0, 1).rows.empty());
 }
 
+TEST(EmbeddingBagGrad, TheFirstRowBehindTheTableIsOutside) {
+  for (const std::int32_t rows : {1, 3, 4, 256, 257}) {
+    Context ctx(Backend::cpu, 1);
+    const Bags in{{rows, rows - 1, rows}, {}, {}};
+    const HostMatrix d_y(3, 1, {1, 2, 4});
+    const RowsOut out = grad(ctx, {{in.ragged(), Pooling::sum, d_y.view()}}, rows, 1);
+    EXPECT_EQ(out.rows, (std::vector<std::int32_t>{rows - 1}));
+    EXPECT_EQ(out.values.values(), (std::vector<float>{2}));
+    EXPECT_EQ(ctx.state()->status, kStatusIdOutOfRange);
+  }
+}
+
 TEST(EmbeddingBagGrad, NothingToDo) {
   Context ctx(Backend::cpu, 1);
   EXPECT_TRUE(grad(ctx, {}, 5, 3).rows.empty());

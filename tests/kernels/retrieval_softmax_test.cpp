@@ -67,6 +67,21 @@ TEST(RetrievalSoftmax, MatchesTheOracleForEveryCombinationOfOptions) {
   }
 }
 
+// Sampled softmax: the positives of other rows are no negatives; a task's weight scales everything.
+TEST(RetrievalSoftmax, WithoutInBatchNegativesAndScaled) {
+  const Context ctx(Backend::cpu, 2);
+  for (unsigned bits = 0; bits < 128; bits += 3) {
+    for (const std::int64_t extra : {0, 1, 60, 200}) {
+      SCOPED_TRACE(testing::Message() << "options " << bits << ", extra " << extra);
+      RetrievalProblem p =
+          random_problem(70, 70 + extra, 9, 1 + bits % 2, parts_of(bits), bits + 1);
+      p.in_batch = false;
+      p.scale = 0.25f;
+      expect_oracle(ctx, p);
+    }
+  }
+}
+
 TEST(RetrievalSoftmax, MatchesTheOracleForEveryShape) {
   const Context ctx(Backend::cpu, 2);
   for (const std::int64_t b : {0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 150}) {
@@ -269,6 +284,19 @@ TEST(RetrievalSoftmax, SmallGradientsKeepTheirDigits) {
   EXPECT_NEAR(out.d_candidates[0] / (-2 * left), 1, 1e-5);
 }
 
+// One query x, candidates 0 (its own) and 1: loss log(1 + e^x), by one float32 exp and a float64 log.
+TEST(RetrievalSoftmax, LossIsAsGoodAsOneExp) {
+  const Context ctx(Backend::cpu, 1);
+  RetrievalProblem p;
+  p.b = p.d = 1, p.c = 2;
+  p.candidates = {0, 1};
+  for (float x = -87; x < 0; x += 0.0137f) {
+    p.queries = {x};
+    const double expected = std::log1p(std::exp(static_cast<double>(x)));
+    EXPECT_NEAR(run_retrieval(ctx, p, false).loss / expected, 1, 1.5e-7) << x;
+  }
+}
+
 TEST(RetrievalSoftmax, PitchedRowsAreReadAndWrittenInPlace) {
   const Context ctx(Backend::cpu, 1);
   for (const std::int64_t d : {7, 16}) {
@@ -301,18 +329,19 @@ TEST(RetrievalSoftmax, NonFiniteInputRaisesTheStatusBit) {
   for (const float bad : {nan, odd_nan, -nan, std::numeric_limits<float>::infinity()}) {
     for (const std::int64_t heads : {1, 2}) {
       for (const std::int64_t hard : {0, 2}) {
-        for (int where = 0; where < 4; ++where) {
+        for (int where = 0; where < 5; ++where) {
           SCOPED_TRACE(testing::Message() << bad << " " << heads << " " << hard << " " << where);
           const Context ctx(Backend::cpu, 1);
           RetrievalProblem p = random_problem(20, 120, 4, heads, {.weight = true}, 1);
           p.hard_negatives = hard;
           run_retrieval(ctx, p);
           ASSERT_EQ(ctx.state()->status, 0u);
-          if (where == 0) p.queries[5] = bad;
-          if (where == 1) p.candidates[5] = bad;
-          if (where == 2) p.candidates[119 * 4] = bad;  // an extra negative, in the last block
-          if (where == 3) p.weight[7] = bad;
-          if (where == 2) p.queries[0] = 1;
+          if (where == 0) p.queries[1] = bad;  // of the first head alone
+          if (where == 1) p.queries[5] = bad;
+          if (where == 2) p.candidates[5] = bad;
+          if (where == 3) p.candidates[97 * 4] = bad;  // an extra negative, inside a block
+          if (where == 3) p.queries[0] = 1;
+          if (where == 4) p.weight[7] = bad;
           EXPECT_FALSE(std::isfinite(run_retrieval(ctx, p).loss));
           EXPECT_EQ(ctx.state()->status, kStatusNonFinite);
         }

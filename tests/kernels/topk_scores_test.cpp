@@ -162,12 +162,14 @@ TEST(TopKScores, ThreadCountsGiveEqualBits) {
   const auto few = Retrieval::ties(random, 3, 1, 13000, 4);
   const auto many = Retrieval::ties(random, 2100, 1, 700, 3);
   for (const std::int64_t k : {5, 300}) {
-    const Context one(Backend::cpu, 1);
-    const Listed a = Retriever(one, few).top(k), b = Retriever(one, many).top(k);
+    const auto on = [&](int threads, const Retrieval& r) {
+      const Context ctx(Backend::cpu, threads);  // one at a time: each bounds the process's threads
+      return Retriever(ctx, r).top(k);
+    };
+    const Listed a = on(1, few), b = on(1, many);
     for (const int threads : {2, 4, 7}) {
-      const Context ctx(Backend::cpu, threads);
-      expect_same(Retriever(ctx, few).top(k), a, "few queries");
-      expect_same(Retriever(ctx, many).top(k), b, "many queries");
+      expect_same(on(threads, few), a, "few queries");
+      expect_same(on(threads, many), b, "many queries");
     }
   }
 }
@@ -225,7 +227,7 @@ TEST(TopKScores, NonFiniteScores) {
   const float inf = std::numeric_limits<float>::infinity();
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const Retrieval r(1, 1, 7, 1, {1}, {1, nan, inf, -inf, nan, inf, -0.0f});
-  const Retrieval heads(1, 2, 3, 2, {1, 0, 0, 1}, {1, nan, nan, 2, 3, -inf});
+  const Retrieval heads(1, 2, 3, 2, {1, 0, 0, 1}, {inf, 5, 5, inf, 3, 1});  // 0 * inf is NaN
   for_each_target([&] {
     const Context ctx(Backend::cpu, 1);
     const Listed top = Retriever(ctx, r).top(7);
@@ -239,11 +241,18 @@ TEST(TopKScores, NonFiniteScores) {
     EXPECT_TRUE(std::isnan(Retriever(ctx, r).pairs({-1})[0]));
     EXPECT_FALSE(std::signbit(Retriever(ctx, r).pairs({6})[0]));
   });
+  // -1e-60 rounds to -0, which counts, and is given, as +0.
+  const Retrieval tiny(1, 1, 3, 1, {1e-30f}, {-1e-30f, 1e-30f, 0});
+  const Context ctx(Backend::cpu, 1);
+  const Listed zeros = Retriever(ctx, tiny).top(3);
+  EXPECT_EQ(zeros.rows, (std::vector<std::int32_t>{0, 1, 2}));
+  expect_equal_bits(zeros.scores, std::vector<float>(3, 0.0f), "zeros");
+  expect_equal_bits(Retriever(ctx, tiny).pairs({0}), std::vector<float>(1, 0.0f), "zero");
   // Among NaN in every lane, in a scan long enough to cut its lists.
   Random random(9);
   auto dirty = Retrieval::normal(random, 9, 1, 3000, 2);
   for (std::int64_t i = 0; i < 3000; i += 2) dirty.items(i, 1) = i % 6 == 0 ? inf : nan;
-  expect_exact(Context(Backend::cpu, 1), dirty, 25);
+  expect_exact(ctx, dirty, 25);
 }
 
 TEST(TopKScores, PairScoresAreTheListsScores) {

@@ -28,6 +28,8 @@ struct RetrievalProblem {
   std::int64_t hard_negatives = 0;
   std::vector<float> weight;
   bool mean = false;
+  bool in_batch = true;
+  float scale = 1.0f;
 
   // Views for the op; kept here because the options only point.
   std::vector<std::int64_t> mask_offsets;
@@ -41,6 +43,8 @@ struct RetrievalProblem {
     o.hard_negatives = hard_negatives;
     o.weight = {weight.data(), static_cast<std::int64_t>(weight.size())};
     o.mean = mean;
+    o.in_batch = in_batch;
+    o.scale = scale;
     if (has_mask) {
       mask_offsets.assign(1, 0);
       mask_rows.assign(1, 0);  // never an empty array
@@ -106,6 +110,7 @@ inline std::vector<bool> staying(const RetrievalProblem& p, std::int64_t i,
                                  const std::vector<double>& s) {
   std::vector<bool> in(static_cast<std::size_t>(p.c), true);
   for (std::int64_t j = 0; j < p.c; ++j) {
+    if (!p.in_batch && j < p.b) in[j] = false;
     if (!p.ids.empty() && p.ids[j] == p.ids[i]) in[j] = false;
     if (p.has_mask && p.masked[i].count(static_cast<std::int32_t>(j)) != 0) in[j] = false;
     if (j == i) in[j] = true;
@@ -153,7 +158,7 @@ inline void oracle_row(const RetrievalProblem& p, std::int64_t i, RetrievalAnswe
   a.row_loss[i] = maximum + std::log(sum) - s[i];
   a.rank[i] = 0;
   double factor =
-      (p.weight.empty() ? 1.0 : p.weight[i]) / (p.mean ? static_cast<double>(p.b) : 1.0);
+      p.scale * (p.weight.empty() ? 1.0 : p.weight[i]) / (p.mean ? static_cast<double>(p.b) : 1.0);
   a.loss += factor * a.row_loss[i];
   factor /= p.temperature;
   for (std::int64_t j = 0; j < p.c; ++j) {

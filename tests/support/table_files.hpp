@@ -76,7 +76,7 @@ class TableFiles {
     const Error error = error_of([&] { read_table({file}, wanted, options); });
     std::string place = error.where();
     if (place.starts_with(file)) place = name + place.substr(file.size());
-    return Error(error.code(), place, std::string(error.what()).substr(error.where().size()));
+    return Error(error.code(), place, std::string(error.what()).substr(error.where().size() + 2));
   }
 
  private:
