@@ -96,15 +96,16 @@ void BatchStream::choose_rows(const Context& ctx, std::int64_t epoch, std::int64
 }
 
 void BatchStream::draw(const Context& ctx) {
-  // One call, so that each draw has an index of its own: uniform ones first, then popular ones.
+  // Uniform ones first, then popular ones. Draw i depends on i alone: the uniform ones overwrite the
+  // first popular draws, so that no two columns share their random words.
   const std::int64_t uniform = task_.negatives.uniform, popular = task_.negatives.popularity;
   std::int32_t* out = items_.data() + batch_.queries;
-  if (uniform > 0) draw_negatives(ctx, data_.item_count(), {}, {out, uniform});
   if (popular > 0) {
     const AliasTable table{{alias_keep_.data(), static_cast<std::int64_t>(alias_keep_.size())},
                            {alias_row_.data(), static_cast<std::int64_t>(alias_row_.size())}};
-    draw_negatives(ctx, data_.item_count(), table, {out + uniform, popular});
+    draw_negatives(ctx, data_.item_count(), table, {out, uniform + popular});
   }
+  if (uniform > 0) draw_negatives(ctx, data_.item_count(), {}, {out, uniform});
 }
 
 void BatchStream::fill_ids() {

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "engine/error.hpp"
+#include "engine/id_list.hpp"
 #include "engine/interaction_encoder.hpp"
 #include "engine/split.hpp"
 
@@ -47,6 +48,7 @@ class Loader {
   void build_entities();
   void build_features();
   std::optional<Vocabulary> whole_entities(int table, bool from_file) const;
+  Vocabulary given_vocabulary(const VocabularyOptions& options) const;
   void build_tables_and_rows();
   void fill_last_context();
   void fill_fingerprint();
@@ -250,14 +252,23 @@ std::optional<Vocabulary> Loader::whole_entities(int table, bool from_file) cons
   return entities.with_oov(user->config.oov);
 }
 
+/// The items' rows as the model file's own list has them, in its order.
+Vocabulary Loader::given_vocabulary(const VocabularyOptions& options) const {
+  std::vector<std::string> tokens = read_ids(data_.vocabulary);
+  std::vector<std::int64_t> counts(tokens.size(), 0);
+  try {
+    return Vocabulary(std::move(tokens), std::move(counts), options);
+  } catch (const Error& e) {  // an id twice, or text among integers
+    throw Error(e.code(), data_.vocabulary, e.what());
+  }
+}
+
 void Loader::build_tables_and_rows() {
   std::vector<std::vector<std::string>> values(out_.features.size());
   for (std::size_t f = 0; f < out_.features.size(); ++f) {
     if (!out_.features[f].context) values[f] = values_of_entities(out_.features[f]);
   }
-  std::vector<std::string> file_tokens;
   const bool from_file = data_.vocabulary != "train" && data_.vocabulary != "catalogue";
-  if (from_file) file_tokens = read_ids(data_.vocabulary);
   for (std::size_t t = 0; t < out_.tables.size(); ++t) {
     if (auto entities = whole_entities(static_cast<int>(t), from_file)) {
       out_.tables[t].vocabulary = std::move(*entities);
@@ -297,8 +308,7 @@ void Loader::build_tables_and_rows() {
       }
     }
     out_.tables[t].vocabulary =
-        given ? Vocabulary(file_tokens, std::vector<std::int64_t>(file_tokens.size(), 0), options)
-              : Vocabulary::adapt(std::move(counts.list), options);
+        given ? given_vocabulary(options) : Vocabulary::adapt(std::move(counts.list), options);
     if (out_.tables[t].vocabulary.rows() > INT32_MAX) {
       throw Error(ExitCode::bad_data, out_.tables[t].name, "a table is limited to 2^31 - 1 rows");
     }

@@ -19,11 +19,11 @@ void sort_unique(std::vector<std::int32_t>& v, std::size_t first) {
   v.erase(std::unique(begin, v.end()), v.end());
 }
 
-/// Items paired with `user` in a list of pairs that is sorted.
+/// Items paired with `user` in a list of pairs that is sorted (-1: an unknown item).
 template <class F>
 void each_pair(const std::vector<std::pair<std::int32_t, std::int32_t>>& pairs, std::int32_t user,
                F&& f) {
-  auto at = std::lower_bound(pairs.begin(), pairs.end(), std::pair{user, std::int32_t{0}});
+  auto at = std::lower_bound(pairs.begin(), pairs.end(), std::pair{user, std::int32_t{-1}});
   for (; at != pairs.end() && at->first == user; ++at) f(at->second);
 }
 
@@ -33,13 +33,16 @@ Recommender::Recommender(const Context& ctx, LoadedModel& model, RecommendFilter
     : ctx_(ctx), model_(model), filter_(std::move(filter)) {
   std::sort(filter_.exclude_pairs.begin(), filter_.exclude_pairs.end());
   std::sort(filter_.only_pairs.begin(), filter_.only_pairs.end());
+  filter_.has_only = filter_.has_only || !filter_.only.empty();
   if (!filter_.exclude.empty() || filter_.has_only) bits_ = allowed_bits();
 }
 
 std::vector<std::uint64_t> Recommender::allowed_bits() const {
   const std::int64_t n = model_.data.item_count();
+  // With pairs the allowed items differ from user to user: add_allowed lists them.
+  const bool few = filter_.has_only && filter_.only_pairs.empty();
   std::vector<std::uint64_t> bits(static_cast<std::size_t>((n + 63) / 64),
-                                  filter_.has_only ? 0 : ~std::uint64_t{0});
+                                  few ? 0 : ~std::uint64_t{0});
   for (const std::int32_t i : filter_.only)
     bits[static_cast<std::size_t>(i / 64)] |= std::uint64_t{1} << (i % 64);
   for (const std::int32_t i : filter_.exclude)
@@ -54,17 +57,26 @@ void Recommender::add_exclusions(std::int32_t user, Lists& lists) const {
     lists.rows.insert(lists.rows.end(), model_.seen.items.begin() + model_.seen.offsets[u],
                       model_.seen.items.begin() + model_.seen.offsets[u + 1]);
   }
-  if (user >= 0)
-    each_pair(filter_.exclude_pairs, user, [&](std::int32_t i) { lists.rows.push_back(i); });
+  if (user >= 0) {
+    each_pair(filter_.exclude_pairs, user, [&](std::int32_t i) {
+      if (i >= 0) lists.rows.push_back(i);
+    });
+  }
   sort_unique(lists.rows, first);
   lists.offsets.push_back(static_cast<std::int64_t>(lists.rows.size()));
 }
 
 void Recommender::add_allowed(std::int32_t user, Lists& lists) const {
   const std::size_t first = lists.rows.size();
-  if (user >= 0)
-    each_pair(filter_.only_pairs, user, [&](std::int32_t i) { lists.rows.push_back(i); });
-  if (lists.rows.size() == first) {  // no pair of this user: everything is allowed
+  bool restricted = filter_.has_only;
+  lists.rows.insert(lists.rows.end(), filter_.only.begin(), filter_.only.end());
+  if (user >= 0) {
+    each_pair(filter_.only_pairs, user, [&](std::int32_t i) {
+      restricted = true;  // by an unknown item too: it must not open the whole catalogue
+      if (i >= 0) lists.rows.push_back(i);
+    });
+  }
+  if (!restricted) {
     lists.rows.resize(first + static_cast<std::size_t>(model_.data.item_count()));
     std::iota(lists.rows.begin() + static_cast<std::ptrdiff_t>(first), lists.rows.end(), 0);
   }

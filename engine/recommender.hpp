@@ -19,9 +19,10 @@ struct RecommendFilter {
   std::vector<std::int32_t> exclude;  ///< items that nobody gets
   std::vector<std::int32_t> only;     ///< items that alone may be given
   bool has_only = false;              ///< an allow-list was given (it may be empty)
-  std::vector<std::pair<std::int32_t, std::int32_t>> exclude_pairs;  ///< (user, item)
-  std::vector<std::pair<std::int32_t, std::int32_t>>
-      only_pairs;  ///< users without a pair: unrestricted
+  /// (user, item); an item of -1 is unknown.
+  std::vector<std::pair<std::int32_t, std::int32_t>> exclude_pairs;
+  /// What a user may be given beside `only`; users without a pair: no restriction by pairs.
+  std::vector<std::pair<std::int32_t, std::int32_t>> only_pairs;
 };
 
 /// One user's answer, best first; fewer than k items when fewer are eligible.

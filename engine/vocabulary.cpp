@@ -153,7 +153,7 @@ std::optional<std::int64_t> Vocabulary::row(std::string_view token) const {
     return 0;
   }
   if (const auto index = token_index(token)) return first_token_row_ + *index;
-  if (options_.oov == 0) return std::nullopt;
+  if (first_token_row_ == 0 || options_.oov == 0) return std::nullopt;  // empty, or no OOV row
   const std::int64_t first = options_.mask_token ? 1 : 0;
   if (options_.oov == 1) return first;
   std::int64_t value = 0;

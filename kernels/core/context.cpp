@@ -73,10 +73,15 @@ void Arena::release(const Mark& mark) {
   block_ = mark.block;
   used_ = mark.used;
   total_ = mark.total;
-  if (total_ == 0 && blocks_.size() > 1) {  // the next one to be taken holds the peak
+  if (total_ == 0 && blocks_.size() > 1) {  // from now on one block holds the peak
     blocks_.clear();
     block_ = 0;
     used_ = 0;
+    try {
+      blocks_.emplace_back(backend_, peak_);
+      ++allocations_;
+    } catch (const std::bad_alloc&) {  // the next take asks again, where it may throw
+    }
   }
 }
 

@@ -57,7 +57,7 @@ inline std::int64_t list_capacity(std::int64_t k) {
 /// sqrt(r) of all; r is chosen so that k lies three deviations below.
 inline void plan_sample(std::int64_t k, Plan* plan) {
   constexpr std::int64_t kSampled = 16;
-  if (plan->splits > 1 || plan->visits.panels < 8 * kSampled) return;
+  if (plan->splits > 1 || plan->visits.panels < 3 * kSampled) return;
   const std::int64_t visits = plan->visits.count() / kSampled;
   const double expected = static_cast<double>(k) / kSampled;
   const double root = (3.0 + std::sqrt(9.0 + 4.0 * expected)) / 2;

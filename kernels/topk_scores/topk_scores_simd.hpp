@@ -12,9 +12,9 @@
 
 #include <bit>
 #include <cmath>
-#include <functional>
 #include <limits>
 
+#include "kernels/topk_scores/topk_scores_keys.hpp"
 #include "kernels/topk_scores/topk_scores_lists.hpp"
 
 HWY_BEFORE_NAMESPACE();
@@ -23,7 +23,6 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 using Floats = hn::CappedTag<float, 16>;
-using Keys = hn::CappedTag<Key, 8>;
 
 /// What a kernel call does with its scores: keep them in the tile (filter = false), or keep them only
 /// when one reaches its query's threshold. `later` heads are first merged with the tile's maximum.
@@ -215,100 +214,6 @@ HWY_INLINE std::uint64_t lanes_where(const float* scores, std::int64_t cols, con
     lanes |= static_cast<std::uint64_t>(bits[0] | (bits[1] << 8)) << j;
   }
   return lanes;
-}
-
-// ---- lists ----
-
-/// dst[r] = the key with r greater ones before it, for r < limit. Counting costs n * n / lanes steps
-/// without a branch to mispredict: the fastest sort of short lists. Writes a register past src's end.
-inline void rank_keys(Key* HWY_RESTRICT src, std::int64_t n, std::int64_t limit,
-                      Key* HWY_RESTRICT dst) {
-  constexpr Keys d;
-  constexpr auto lanes = static_cast<std::int64_t>(hn::MaxLanes(Keys()));
-  for (std::int64_t i = n; i < n + 2 * lanes; ++i) src[i] = kNoKey;
-  for (std::int64_t i = 0; i < n; i += 2 * lanes) {
-    const auto a = hn::LoadU(d, src + i), b = hn::LoadU(d, src + i + lanes);
-    auto above_a = hn::Zero(d), above_b = above_a;  // minus the numbers of greater keys
-    for (std::int64_t j = 0; j < n; ++j) {
-      const auto key = hn::Set(d, src[j]);
-      above_a = hn::Add(above_a, hn::VecFromMask(d, hn::Gt(key, a)));
-      above_b = hn::Add(above_b, hn::VecFromMask(d, hn::Gt(key, b)));
-    }
-    Key ranks[2 * lanes];
-    hn::StoreU(above_a, d, ranks);
-    hn::StoreU(above_b, d, ranks + lanes);
-    for (std::int64_t l = 0; l < std::min(2 * lanes, n - i); ++l) {
-      if (-ranks[l] < limit) dst[-ranks[l]] = src[i + l];
-    }
-  }
-}
-
-/// Moves the keys greater than `pivot` to the front, copies the others to `rest`; their number. Both
-/// stores always happen, so there is no branch to mispredict. (Highway 1.0.3's Compress of 64-bit lanes
-/// copies its table to the stack under GCC 12: ten times slower than this.)
-inline std::int64_t partition(Key* keys, std::int64_t n, Key pivot, Key* HWY_RESTRICT rest) {
-  std::int64_t greater = 0;
-  for (std::int64_t i = 0; i < n; ++i) {
-    const Key key = keys[i];
-    keys[greater] = key;
-    rest[i - greater] = key;
-    greater += key > pivot;
-  }
-  return greater;
-}
-
-inline Key median(Key a, Key b, Key c) {
-  return std::max(std::min(a, b), std::min(std::max(a, b), c));
-}
-
-/// Brings the k greatest of n keys to the front, in any order. Quickselect over registers; keys are
-/// distinct, so a median of three is never the greatest and every round makes progress.
-inline void select_keys(Key* keys, std::int64_t n, std::int64_t k, Key* scratch) {
-  constexpr std::int64_t kSmall = 48;
-  for (int round = 0; n > kSmall && k > 0 && k < n; ++round) {
-    if (round == 64) return std::nth_element(keys, keys + (k - 1), keys + n, std::greater<Key>());
-    const std::int64_t e = n / 9;
-    const Key pivot =
-        median(median(keys[0], keys[e], keys[2 * e]), median(keys[3 * e], keys[4 * e], keys[5 * e]),
-               median(keys[6 * e], keys[7 * e], keys[8 * e]));
-    const std::int64_t greater = partition(keys, n, pivot, scratch);
-    if (greater >= k) {
-      n = greater;
-    } else {  // all of these belong to the best; go on among the others
-      keys += greater;
-      n -= greater;
-      k -= greater;
-      std::copy_n(scratch, n, keys);
-    }
-  }
-  if (k <= 0 || k >= n) return;
-  rank_keys(keys, n, k, scratch);
-  std::copy_n(scratch, k, keys);
-}
-
-inline Key least_key(const Key* keys, std::int64_t n) {
-  return *std::min_element(keys, keys + n);
-}
-
-/// The k best of `count` keys in order, decoded; empty slots get NaN and -1.
-inline void finish_list(Key* keys, std::int64_t count, std::int64_t k, Key* scratch, float* scores,
-                        std::int32_t* rows) {
-  constexpr std::int64_t kRankLimit = 512;
-  select_keys(keys, count, k, scratch);
-  count = std::min(count, k);
-  const Key* sorted = keys;
-  if (count <= kRankLimit) {
-    rank_keys(keys, count, count, scratch);
-    sorted = scratch;
-  } else {
-    std::sort(keys, keys + count, std::greater<Key>());
-  }
-  for (std::int64_t i = 0; i < count; ++i) {
-    scores[i] = score_of(sorted[i]);
-    rows[i] = row_of(sorted[i]);
-  }
-  std::fill(scores + count, scores + k, std::numeric_limits<float>::quiet_NaN());
-  std::fill(rows + count, rows + k, -1);
 }
 
 // ---- topk_scores ----

@@ -426,7 +426,7 @@ TEST(ModelData, ColumnsThatNobodyNamed) {
   const Error side = error_of([&] {
     folder.load(
         "[data]\ninteractions = \"r.csv\"\n"
-        "[[feature]]\nname = \"genre\"\nof = \"candidate\"\nkind = \"category\"\ndim = 32\n");
+        "[[feature]]\nname = \"genre\"\nof = \"candidate\"\nkind = \"category\"\n");
   });
   EXPECT_EQ(side.code(), ExitCode::usage);
   EXPECT_NE(std::string(side.what()).find("data.items"), std::string::npos) << side.what();
