@@ -385,6 +385,13 @@ const Column* Table::find(std::string_view name) const {
   return nullptr;
 }
 
+const Column* Table::find(std::string_view name, ColumnType type) const {
+  for (const Column& column : columns) {
+    if (column.name == name && column.type == type) return &column;
+  }
+  return nullptr;
+}
+
 const Column& Table::at(std::string_view name) const {
   if (const Column* column = find(name)) return *column;
   std::vector<std::string> names;

@@ -54,6 +54,8 @@ struct Table {
   std::int64_t rows_filtered = 0;    ///< rows that `where` left out
   std::int64_t blank_lines = 0;      ///< empty lines, which are no rows
   const Column* find(std::string_view name) const;
+  /// A column may have been asked for twice, as text and as numbers.
+  const Column* find(std::string_view name, ColumnType type) const;
   const Column& at(std::string_view name) const;  ///< Error(bad_data) naming the column and the known ones
 };
 

@@ -26,7 +26,7 @@ std::vector<float> weights_of(const Table& table, const std::vector<std::int64_t
                               const DataConfig& data) {
   std::vector<float> out;
   out.reserve(rows.size());
-  const Column& weight = table.at(data.weight);
+  const Column& weight = *table.find(data.weight, ColumnType::real);
   for (const std::int64_t row : rows) {
     const double w = weight.reals[static_cast<std::size_t>(row)];
     if (w < 0) {
@@ -46,15 +46,17 @@ std::vector<std::vector<std::int32_t>> context_rows(const Table& table,
   for (const FeatureData& f : model.features) {
     if (!f.context) continue;
     const Vocabulary& vocabulary = model.tables[static_cast<std::size_t>(f.table)].vocabulary;
-    const auto all = map_codes(table.at(f.config.column), [&](std::string_view v) {
-      const auto at = vocabulary.row(v);
-      if (!at) {
-        throw Error(ExitCode::bad_data, "feature " + f.config.name,
-                    fmt::format("\"{}\" is not in the vocabulary and the feature has no OOV row", v),
-                    "oov = 1 gives it one");
-      }
-      return static_cast<std::int32_t>(*at);
-    });
+    const auto all =
+        map_codes(*table.find(f.config.column, ColumnType::text), [&](std::string_view v) {
+          const auto at = vocabulary.row(v);
+          if (!at) {
+            throw Error(
+                ExitCode::bad_data, "feature " + f.config.name,
+                fmt::format("\"{}\" is not in the vocabulary and the feature has no OOV row", v),
+                "oov = 1 gives it one");
+          }
+          return static_cast<std::int32_t>(*at);
+        });
     std::vector<std::int32_t> chosen(rows.size());
     for (std::size_t i = 0; i < rows.size(); ++i)
       chosen[i] = all[static_cast<std::size_t>(rows[i])];
@@ -99,8 +101,10 @@ InteractionReader::InteractionReader(const DataConfig& data,
     if (!number->empty()) wanted_.push_back({*number, ColumnType::real, false});
   }
   for (const std::string& name : context_columns) {
-    const bool known = std::any_of(wanted_.begin(), wanted_.end(),
-                                   [&](const ColumnRequest& w) { return w.name == name; });
+    // A column of numbers that is a context too is read both ways.
+    const bool known = std::any_of(wanted_.begin(), wanted_.end(), [&](const ColumnRequest& w) {
+      return w.name == name && w.type == ColumnType::text;
+    });
     if (!known) wanted_.push_back({name, ColumnType::text, false});
   }
 }
@@ -203,7 +207,7 @@ Interactions encode_interactions(const Table& table, const std::vector<std::int6
     out.user.push_back(user_of[u]);
     out.item.push_back(item_of[i]);
   }
-  if (!data.weight.empty() && table.find(data.weight) != nullptr) {
+  if (!data.weight.empty() && table.find(data.weight, ColumnType::real) != nullptr) {
     out.weight = weights_of(table, rows, data);
   }
   out.context = context_rows(table, rows, model);

@@ -141,7 +141,7 @@ void Loader::drop_duplicates() {
 
 void Loader::split_rows() {
   const Column& user = rows_.at(data_.user);
-  const Column* time = data_.time.empty() ? nullptr : rows_.find(data_.time);
+  const Column* time = data_.time.empty() ? nullptr : rows_.find(data_.time, ColumnType::real);
   std::vector<std::uint32_t> users(kept_.size());
   std::vector<double> times(time != nullptr ? kept_.size() : 0);
   for (std::size_t i = 0; i < kept_.size(); ++i) {
@@ -293,7 +293,7 @@ void Loader::build_tables_and_rows() {
           counts.add(entities.token(e), entities.count(e));
         }
       } else if (f.context) {
-        const Column& column = rows_.at(f.config.column);
+        const Column& column = *rows_.find(f.config.column, ColumnType::text);
         std::vector<std::int64_t> n(column.dictionary->size());
         for (const auto* part : {&split_.train, &split_.validation}) {
           for (const std::int64_t row : *part) ++n[column.codes[static_cast<std::size_t>(row)]];
@@ -332,7 +332,7 @@ void Loader::build_tables_and_rows() {
 }
 
 void Loader::fill_last_context() {
-  const Column* time = data_.time.empty() ? nullptr : rows_.find(data_.time);
+  const Column* time = data_.time.empty() ? nullptr : rows_.find(data_.time, ColumnType::real);
   const auto users = static_cast<std::size_t>(out_.user_count());
   struct Last {
     double time = 0;

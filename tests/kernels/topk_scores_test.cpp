@@ -106,7 +106,10 @@ TEST(TopKScores, LargeScansEqualAFullSort) {
   const Context ctx(Backend::cpu, 2);
   const auto few = Retrieval::normal(random, 5, 1, 20000, 4);     // cut into item ranges
   const auto many = Retrieval::normal(random, 2050, 1, 6200, 2);  // sampled
+  const auto blocks =
+      Retrieval::normal(random, 2, 1, 50000, 2);  // visited in runs, the last is short
   for (const std::int64_t k : {1, 17, 100, 1500, 20000, 20007}) expect_exact(ctx, few, k);
+  for (const std::int64_t k : {9, 50001}) expect_exact(ctx, blocks, k);
   for (const std::int64_t k : {1, 40}) expect_exact(ctx, many, k);
 }
 
