@@ -372,7 +372,8 @@ class Checker {
     if (g.options.nesterov && g.options.momentum == 0) {
       refuse(at + ".nesterov", "\"nesterov\" needs a \"momentum\" above 0");
     }
-    if (s.kind != ScheduleKind::piecewise) return check_schedule(s, place_of(c_, at + ".schedule"));
+    if (s.kind != ScheduleKind::piecewise)
+      return check_schedule(s, SourcePlace(place_of(c_, at + ".schedule")));
     if (s.values.size() != s.boundaries.size() + 1) {
       refuse(at + ".schedule.values",
              fmt::format("a piecewise schedule with {} boundaries needs {} values, not {}",
