@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <malloc.h>
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -95,6 +96,19 @@ class LoggingObserver : public TrainObserver {
   MetricsLog& log_;
 };
 
+/// The checkpoints of a run, sorted.
+std::vector<std::string> checkpoint_names(const RunFolder& run) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator it(run.checkpoints(), error), end; !error && it != end;
+       it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (name.starts_with("step-") && !name.ends_with(".tmp")) names.push_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 ItemLists seen_items(const Config& config, const ModelData& data) {
   std::vector<const Interactions*> parts{&data.train};
   if (config.evaluate.mask_validation) parts.push_back(&data.validation);
@@ -131,6 +145,15 @@ RunResult finish(const Context& ctx, const Config& config, const ModelData& data
   return result;
 }
 
+/// Checkpoints that are there and cannot be used are no reason to begin again in silence.
+void refuse_lost_checkpoints(const RunFolder& partial) {
+  const std::vector<std::string> names = checkpoint_names(partial);
+  if (names.empty()) return;
+  throw Error(ExitCode::bad_model, partial.checkpoints().string(),
+              fmt::format("none of its {} checkpoints can be used", names.size()),
+              "belfry train " + partial.config().string() + " --out RUN begins again");
+}
+
 RunResult run_in(const Context& ctx, const Config& config, const DataReport& found,
                  const RunFolder& partial, const RunFolder& target, RunObserver& observer,
                  const std::stop_token& stop) {
@@ -143,7 +166,12 @@ RunResult run_in(const Context& ctx, const Config& config, const DataReport& fou
   LoggingObserver logging(observer, log);
   Trainer trainer(ctx, config, data, partial.checkpoints());
   observer.plan(trainer.model().registry().bytes(), trainer.workspace_bytes());
-  if (trainer.restore(logging)) log.load(trainer.epochs_done());
+  if (trainer.restore(logging)) {
+    log.load(trainer.epochs_done());
+  } else {
+    refuse_lost_checkpoints(partial);
+  }
+  write_file(partial.config(), to_toml(config));  // only now: it fits the checkpoint
   if (trainer.run(logging, stop) == TrainOutcome::stopped) {
     RunResult result;
     result.outcome = TrainOutcome::stopped;
@@ -153,16 +181,62 @@ RunResult run_in(const Context& ctx, const Config& config, const DataReport& fou
   return finish(ctx, config, data, trainer, partial, target, log, observer);
 }
 
-/// Removes a partial run that has nothing worth keeping; called while an error is on its way.
-void drop_if_empty(const RunFolder& partial) noexcept {
+/// Removes a partial run that has nothing worth keeping beyond these checkpoints; called while an error
+/// is on its way.
+void drop_if_no_more_than(const std::vector<std::string>& checkpoints,
+                          const RunFolder& partial) noexcept {
   std::error_code ignored;
-  if (!fs::exists(partial.checkpoints(), ignored)) fs::remove_all(partial.root, ignored);
+  if (checkpoint_names(partial) == checkpoints) fs::remove_all(partial.root, ignored);
+}
+
+/// What a new run would replace must be a run: a folder of anything else is not ours to remove.
+void check_replaceable(const fs::path& folder) {
+  std::error_code error;
+  if (!fs::exists(folder, error)) return;
+  if (!fs::is_directory(folder, error)) {
+    throw Error(ExitCode::io, folder.string(), "is a file, not a folder for a run");
+  }
+  if (fs::is_empty(folder, error) || fs::exists(RunFolder{folder}.config(), error)) return;
+  throw Error(ExitCode::io, folder.string(),
+              "is a folder with other things than a run in it, and is not replaced",
+              "name another folder with --out");
+}
+
+/// A finished run trained further: its files are copied, and it stays until the new one is complete.
+void copy_run(const RunFolder& from, const RunFolder& to) {
+  if (!fs::exists(from.root)) throw Error(ExitCode::io, from.root.string(), "no such run");
+  if (!fs::exists(from.config()) || !fs::exists(from.checkpoints())) {
+    throw Error(ExitCode::bad_model, from.root.string(),
+                "not a run with checkpoints to go on with");
+  }
+  make_directory(to.root);
+  std::error_code error;
+  fs::copy(from.checkpoints(), to.checkpoints(), fs::copy_options::recursive, error);
+  for (const auto& [file, copy] :
+       {std::pair{from.config(), to.config()}, std::pair{from.metrics(), to.metrics()}}) {
+    if (!error) fs::copy_file(file, copy, error);
+  }
+  if (error) throw Error(ExitCode::io, to.root.string(), error.message());
+}
+
+/// Bytes that came through a pipe are gone.
+void check_data_is_there(const Config& config, const fs::path& root) {
+  for (const std::string& file : config.data.interactions) {
+    if (file != "-") continue;
+    throw Error(ExitCode::usage, root.string(),
+                "was trained from standard input, which cannot be read again",
+                "save the same data as a file and add data.interactions=FILE");
+  }
 }
 
 }  // namespace
 
 RunFolder RunFolder::partial() const {
-  return {root.string() + ".partial"};
+  fs::path plain = root.lexically_normal();
+  if (!plain.has_filename()) plain = plain.parent_path();  // a trailing slash
+  if (plain == "." || plain.filename() == "..") plain = fs::absolute(plain).lexically_normal();
+  if (!plain.has_filename()) plain = plain.parent_path();
+  return {plain.string() + ".partial"};
 }
 
 RunResult train_run(const Context& ctx, Config config, const fs::path& root, RunObserver& observer,
@@ -171,19 +245,18 @@ RunResult train_run(const Context& ctx, Config config, const fs::path& root, Run
   resolve_config(config, &report);
   check_config(config);
   const RunFolder target{root}, partial = target.partial();
+  check_replaceable(target.root);
+  check_replaceable(partial.root);
   if (fs::exists(partial.root)) {
     observer.note("an unfinished run in " + partial.root.string() + " is replaced");
     remove_tree(partial.root);
-  }
-  if (fs::exists(root) && !fs::is_directory(root)) {
-    throw Error(ExitCode::io, root.string(), "is a file, not a folder for a run");
   }
   make_directory(partial.root);
   try {
     write_file(partial.config(), to_toml(config));
     return run_in(ctx, config, report, partial, target, observer, stop);
   } catch (...) {
-    drop_if_empty(partial);
+    drop_if_no_more_than({}, partial);
     throw;
   }
 }
@@ -192,31 +265,23 @@ RunResult resume_run(const Context& ctx, const fs::path& root,
                      const std::vector<std::string>& overrides, RunObserver& observer,
                      const std::stop_token& stop) {
   const RunFolder target{root}, partial = target.partial();
-  if (!fs::exists(partial.root)) {
-    if (!fs::exists(target.root)) throw Error(ExitCode::io, root.string(), "no such run");
-    if (!fs::exists(target.config()) || !fs::exists(target.checkpoints())) {
-      throw Error(ExitCode::bad_model, root.string(), "not a run with checkpoints to go on with");
-    }
-    // A finished run trained further: its files are copied, and it stays until the new one is complete.
-    make_directory(partial.root);
-    std::error_code error;
-    fs::copy(target.checkpoints(), partial.checkpoints(), fs::copy_options::recursive, error);
-    for (const auto& [from, to] : {std::pair{target.config(), partial.config()},
-                                   std::pair{target.metrics(), partial.metrics()}}) {
-      if (!error) fs::copy_file(from, to, error);
-    }
-    if (error) throw Error(ExitCode::io, partial.root.string(), error.message());
-  }
-  if (!fs::exists(partial.config())) {
+  const bool interrupted = fs::exists(partial.root);
+  if (interrupted && !fs::exists(partial.config())) {
     throw Error(ExitCode::bad_model, partial.root.string(),
                 "an interrupted run without its config.toml");
   }
-  Config config = load_config(partial.config().string(), overrides);
-  DataReport report;
-  resolve_config(config, &report);
-  check_config(config);
-  write_file(partial.config(), to_toml(config));
-  return run_in(ctx, config, report, partial, target, observer, stop);
+  try {
+    if (!interrupted) copy_run(target, partial);
+    Config config = load_config(partial.config().string(), overrides);
+    check_data_is_there(config, root);
+    DataReport report;
+    resolve_config(config, &report);
+    check_config(config);
+    return run_in(ctx, config, report, partial, target, observer, stop);
+  } catch (...) {
+    if (!interrupted) drop_if_no_more_than(checkpoint_names(target), partial);
+    throw;
+  }
 }
 
 std::string to_json(const Evaluation& e) {

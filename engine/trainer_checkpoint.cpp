@@ -28,6 +28,13 @@ void write_parameters(const ParameterRegistry& registry, bool with_slots,
 std::uint64_t bits(double value) {
   return std::bit_cast<std::uint64_t>(value);
 }
+/// What the batches of an epoch depend on, beside the data.
+nlohmann::json batches_of(const TrainConfig& train) {
+  return {{"seed", train.seed},
+          {"batch_size", train.batch_size},
+          {"shuffle", static_cast<int>(train.shuffle)},
+          {"drop_remainder", train.drop_remainder}};
+}
 double from_bits(const nlohmann::json& json, const char* key) {
   return std::bit_cast<double>(json.at(key).get<std::uint64_t>());
 }
@@ -64,7 +71,7 @@ void Trainer::save_checkpoint() {
   state["epoch"] = epoch_;
   state["step_of_epoch"] = step_;
   state["step"] = ctx_.state()->step;
-  state["seed"] = config_.train.seed;
+  state["batches"] = batches_of(config_.train);
   state["epoch_loss_bits"] = bits(epoch_loss_);
   state["epoch_examples"] = epoch_examples_;
   state["best_epoch"] = best_epoch_;
@@ -93,6 +100,12 @@ bool Trainer::restore(TrainObserver& observer) {
     }
     epoch_ = state.at("epoch").get<std::int64_t>();
     step_ = state.at("step_of_epoch").get<std::int64_t>();
+    if (step_ > 0 && state.at("batches") != batches_of(config_.train)) {
+      throw Error(ExitCode::usage, where,
+                  fmt::format("the run stands inside epoch {}, whose batches must stay the same",
+                              epoch_ + 1),
+                  "train.seed, batch_size, shuffle and drop_remainder can change between epochs");
+    }
     epoch_loss_ = from_bits(state, "epoch_loss_bits");
     epoch_examples_ = state.at("epoch_examples").get<std::int64_t>();
     best_epoch_ = state.at("best_epoch").get<std::int64_t>();
