@@ -30,14 +30,18 @@ void add_common_options(CLI::App& verb, CommonOptions& o) {
   verb.add_flag("-v,--verbose", o.verbose, "say more");
 }
 
-std::int64_t parse_count(const std::string& text, const char* option) {
+std::int64_t parse_count(const std::string& text, const char* option, std::int64_t most) {
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || value < 1) {
+  if (error != std::errc() || end != text.data() + text.size() || value < 1 || value > most) {
     throw Error(ExitCode::usage, option,
-                fmt::format("\"{}\" is not a whole number from 1 to {}", text, INT64_MAX));
+                fmt::format("\"{}\" is not a whole number from 1 to {}", text, most));
   }
   return value;
+}
+
+std::int64_t parse_k(const std::string& text) {
+  return parse_count(text, "-k", INT32_MAX);
 }
 
 std::uint64_t parse_seed(const std::string& text) {
@@ -85,9 +89,7 @@ std::unique_ptr<Context> make_context(const CommonOptions& options) {
     if (environment != nullptr) threads = environment;
     source = "BELFRY_THREADS";
   }
-  const std::int64_t n = threads.empty() ? 0 : parse_count(threads, source);
-  if (n > 4096)
-    throw Error(ExitCode::usage, source, fmt::format("{} threads are too many (at most 4096)", n));
+  const std::int64_t n = threads.empty() ? 0 : parse_count(threads, source, 4096);
   return std::make_unique<Context>(Backend::cpu, static_cast<int>(n));
 }
 
@@ -99,15 +101,29 @@ void warn(const std::string& line) {
   fmt::print(stderr, "warning: {}\n", line);
 }
 
+namespace {
+int output_error = 0;  // errno of the first write to stdout that failed
+}
+
 void result(const std::string& line) {
+  errno = 0;
   std::fwrite(line.data(), 1, line.size(), stdout);
   std::fputc('\n', stdout);
+  if (output_error == 0 && std::ferror(stdout) != 0) output_error = errno != 0 ? errno : EIO;
+}
+
+void flush_output() {
+  errno = 0;
+  if (std::fflush(stdout) != 0 && output_error == 0) output_error = errno != 0 ? errno : EIO;
+}
+
+void check_output() {
+  if (output_error != 0) throw Error(ExitCode::io, "standard output", std::strerror(output_error));
 }
 
 void finish_output() {
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-    throw Error(ExitCode::io, "standard output", std::strerror(errno != 0 ? errno : EIO));
-  }
+  flush_output();
+  check_output();
 }
 
 std::string metrics_table(const Evaluation& e) {
@@ -150,14 +166,16 @@ std::stop_token stop_on_signals() {
 std::string model_path(const std::string& run) {
   namespace fs = std::filesystem;
   std::error_code error;
-  if (!fs::exists(run, error)) throw Error(ExitCode::io, run, "no such run");
+  if (!fs::exists(run, error)) {
+    const bool interrupted = !run.empty() && fs::exists(RunFolder{run}.partial().root, error);
+    throw Error(ExitCode::io, run, "no such run",
+                interrupted ? "its training was interrupted: belfry resume " + run : "");
+  }
   if (fs::is_regular_file(run, error)) return run;
   const fs::path model = RunFolder{run}.model();
   if (!fs::exists(model, error)) {
     throw Error(ExitCode::bad_model, run, "has no model.safetensors",
-                fs::exists(RunFolder{run}.partial().root, error)
-                    ? "its training was interrupted: belfry resume " + run
-                    : "is it a run of `belfry train`?");
+                "is it a run of `belfry train`?");
   }
   return model.string();
 }

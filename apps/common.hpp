@@ -30,8 +30,10 @@ void add_common_options(CLI::App& verb, CommonOptions& options);
 /// A queue on the asked-for device with the asked-for threads; Error(no_gpu / usage).
 std::unique_ptr<Context> make_context(const CommonOptions& options);
 
-/// A whole number > 0 from the command line; Error(usage) naming the option.
-std::int64_t parse_count(const std::string& text, const char* option);
+/// A whole number from 1 to `most` from the command line; Error(usage) naming the option.
+std::int64_t parse_count(const std::string& text, const char* option, std::int64_t most);
+/// -k: how many items a list has. Rows of a catalogue are 32-bit numbers.
+std::int64_t parse_k(const std::string& text);
 std::uint64_t parse_seed(const std::string& text);
 /// --seed as an override of the model file, in front of the user's own overrides.
 std::vector<std::string> with_seed(const CommonOptions& options,
@@ -43,7 +45,12 @@ void inform(const CommonOptions& options, const std::string& line);
 void warn(const std::string& line);
 /// A result, on stdout.
 void result(const std::string& line);
-/// Flushes stdout; a full disk or a closed pipe is Error(io).
+/// Flushes stdout, so that a reader of events sees them as they come.
+void flush_output();
+/// Error(io) when stdout did not take what it was given: a full disk, a closed pipe. For loops that
+/// would go on writing for nobody.
+void check_output();
+/// Flushes and checks.
 void finish_output();
 
 /// The table of metrics beside the baselines.

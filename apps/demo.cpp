@@ -56,7 +56,10 @@ int demo(const Options& o) {
   const Config config = config_for_data(data, with_seed(o.common, {}));
   TrainProgress progress(o.common);
   const RunResult r = train_run(*ctx, config, o.out, progress, stop);
-  if (r.outcome == TrainOutcome::stopped) return static_cast<int>(ExitCode::stopped);
+  if (r.outcome == TrainOutcome::stopped) {
+    inform(o.common, "stopped by a signal; go on with: belfry resume " + o.out);
+    return static_cast<int>(ExitCode::stopped);
+  }
   if (o.common.json) {
     result(
         nlohmann::ordered_json{{"event", "done"}, {"run", o.out}, {"model_sha256", r.model_sha256}}

@@ -18,12 +18,15 @@ struct Options {
 
 /// The test part: a file given, or what the run held out.
 Interactions test_part(const Options& o, const LoadedModel& model) {
-  const RunFolder folder{o.run};
+  namespace fs = std::filesystem;
+  std::error_code error;  // the model may be named by itself
+  const RunFolder folder{fs::is_directory(o.run, error) ? fs::path(o.run)
+                                                        : fs::path(o.run).parent_path()};
   if (!o.test.empty()) {
     const std::vector<std::string> no_overrides;
     return load_test_file(load_config(folder.config().string(), no_overrides), o.test, model.data);
   }
-  if (!std::filesystem::exists(folder.test())) {
+  if (!fs::exists(folder.test())) {
     throw Error(ExitCode::usage, o.run, "the run has no test part", "--test FILE names one");
   }
   return load_test_part(folder.test(), model.data);

@@ -43,6 +43,8 @@ void write_vectors(const Context& ctx, const std::string& path, const Vocabulary
 int export_vectors(const Options& o) {
   if (o.queries.empty() && o.items.empty())
     throw Error(ExitCode::usage, "export", "say what: --queries Q.npy, --items V.npy or both");
+  if (o.queries == o.items)
+    throw Error(ExitCode::usage, "export", "--queries and --items name the same file");
   const std::string path = model_path(o.run);
   const auto ctx = make_context(o.common);
   const auto m = load_model_file(*ctx, path);

@@ -83,6 +83,10 @@ int inspect(const Options& o) {
     return inspect_tensors(o, model_path(o.path));
   }
   if (fs::path(o.path).extension() == ".safetensors") return inspect_tensors(o, o.path);
+  if (fs::path(o.path).extension() == ".toml") {
+    throw Error(ExitCode::usage, o.path, "is a model file, not data",
+                "belfry validate " + o.path + " looks at it");
+  }
   return inspect_data(o);
 }
 

@@ -142,7 +142,10 @@ void TrainProgress::step(const StepReport& r) {
 void TrainProgress::epoch(const EpochReport& r) {
   if (line_) line_->clear();
   line_.reset();
-  if (options_.json) result(to_json(r));
+  if (options_.json) {
+    result(to_json(r));
+    flush_output();
+  }
   const ProgressMode mode = progress_mode(options_);
   if (mode == ProgressMode::json) fmt::print(stderr, "{}\n", to_json(r));
   if (mode != ProgressMode::plain && mode != ProgressMode::bar) return;

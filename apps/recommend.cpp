@@ -150,16 +150,17 @@ void print_answer(const CommonOptions& common, const char* key, const std::strin
       line["scores"].push_back(scores[r]);
     }
     result(line.dump());
-    return;
+    return check_output();
   }
   result(fmt::format("{} {}", key, name));
   for (std::size_t r = 0; r < rows.size(); ++r) {
     result(fmt::format("{:>5}  {:>12.9g}  {}", r + 1, scores[r], items.token(rows[r])));
   }
+  check_output();
 }
 
 int recommend(const Options& o) {
-  const std::int64_t k = parse_count(o.k, "-k");
+  const std::int64_t k = parse_k(o.k);
   if (static_cast<int>(!o.users.empty()) + static_cast<int>(!o.users_file.empty()) +
           static_cast<int>(o.all) !=
       1) {
@@ -202,7 +203,7 @@ int recommend(const Options& o) {
 }
 
 int similar(const Options& o) {
-  const std::int64_t k = parse_count(o.k, "-k");
+  const std::int64_t k = parse_k(o.k);
   const std::string path = model_path(o.run);
   const auto ctx = make_context(o.common);
   const auto model = load_model_file(*ctx, path);

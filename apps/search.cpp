@@ -49,7 +49,7 @@ struct Stopwatch {
 };
 
 int search(const Options& o) {
-  const std::int64_t k = parse_count(o.k, "-k");
+  const std::int64_t k = parse_k(o.k);
   const NpyMatrix items(o.items), queries(o.queries);
   if (items.cols() != queries.cols()) {
     throw Error(ExitCode::bad_data, o.queries,

@@ -80,6 +80,7 @@ int resume(const Options& o) {
 
 /// Schema, columns, shapes, memory; reads the first lines of the data and trains nothing.
 int validate(const Options& o) {
+  make_context(o.common);  // the options are checked, too
   Config config = read_config(o);
   check_config(config);
   DataReport found;

@@ -189,14 +189,23 @@ void drop_if_no_more_than(const std::vector<std::string>& checkpoints,
   if (checkpoint_names(partial) == checkpoints) fs::remove_all(partial.root, ignored);
 }
 
+/// A path whose last part is the folder's own name: no trailing slash, not "." or "..".
+fs::path plain_path(const fs::path& path) {
+  fs::path plain = path.lexically_normal();
+  if (!plain.has_filename()) plain = plain.parent_path();
+  if (plain == "." || plain.filename() == "..") plain = fs::absolute(plain).lexically_normal();
+  return plain.has_filename() ? plain : plain.parent_path();
+}
+
 /// What a new run would replace must be a run: a folder of anything else is not ours to remove.
-void check_replaceable(const fs::path& folder) {
+void check_replaceable(const RunFolder& run, const fs::path& mark) {
+  const fs::path& folder = run.root;
   std::error_code error;
   if (!fs::exists(folder, error)) return;
   if (!fs::is_directory(folder, error)) {
     throw Error(ExitCode::io, folder.string(), "is a file, not a folder for a run");
   }
-  if (fs::is_empty(folder, error) || fs::exists(RunFolder{folder}.config(), error)) return;
+  if (fs::is_empty(folder, error) || fs::exists(mark, error)) return;
   throw Error(ExitCode::io, folder.string(),
               "is a folder with other things than a run in it, and is not replaced",
               "name another folder with --out");
@@ -232,11 +241,7 @@ void check_data_is_there(const Config& config, const fs::path& root) {
 }  // namespace
 
 RunFolder RunFolder::partial() const {
-  fs::path plain = root.lexically_normal();
-  if (!plain.has_filename()) plain = plain.parent_path();  // a trailing slash
-  if (plain == "." || plain.filename() == "..") plain = fs::absolute(plain).lexically_normal();
-  if (!plain.has_filename()) plain = plain.parent_path();
-  return {plain.string() + ".partial"};
+  return {plain_path(root).string() + ".partial"};
 }
 
 RunResult train_run(const Context& ctx, Config config, const fs::path& root, RunObserver& observer,
@@ -244,9 +249,9 @@ RunResult train_run(const Context& ctx, Config config, const fs::path& root, Run
   DataReport report;
   resolve_config(config, &report);
   check_config(config);
-  const RunFolder target{root}, partial = target.partial();
-  check_replaceable(target.root);
-  check_replaceable(partial.root);
+  const RunFolder target{plain_path(root)}, partial = target.partial();
+  check_replaceable(target, target.model());
+  check_replaceable(partial, partial.config());
   if (fs::exists(partial.root)) {
     observer.note("an unfinished run in " + partial.root.string() + " is replaced");
     remove_tree(partial.root);
@@ -264,7 +269,7 @@ RunResult train_run(const Context& ctx, Config config, const fs::path& root, Run
 RunResult resume_run(const Context& ctx, const fs::path& root,
                      const std::vector<std::string>& overrides, RunObserver& observer,
                      const std::stop_token& stop) {
-  const RunFolder target{root}, partial = target.partial();
+  const RunFolder target{plain_path(root)}, partial = target.partial();
   const bool interrupted = fs::exists(partial.root);
   if (interrupted && !fs::exists(partial.config())) {
     throw Error(ExitCode::bad_model, partial.root.string(),
