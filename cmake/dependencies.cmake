@@ -34,7 +34,7 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 
-if(BELFRY_TESTS)
+if(BELFRY_TESTS OR BELFRY_BENCH)  # benchmarks verify themselves with the oracles of the tests
   belfry_require(GTest libgtest-dev)
 endif()
 if(BELFRY_BENCH)
