@@ -19,7 +19,9 @@ struct Options {
   std::string path;
 };
 
-int inspect_tensors(const Options& o, const std::string& path) {
+/// environment: the run's env.json, shown to people once the file has passed its checks.
+int inspect_tensors(const Options& o, const std::string& path,
+                    const std::filesystem::path& environment = {}) {
   // A file of belfry carries a checksum; others are shown without one.
   SafetensorsFile file(path, false);
   const bool checked = file.metadata().contains("belfry.xxh3_128");
@@ -34,6 +36,7 @@ int inspect_tensors(const Options& o, const std::string& path) {
     result(out.dump());
     return 0;
   }
+  if (std::filesystem::exists(environment)) result(read_file(environment));
   result(fmt::format("{}   {} tensors   checksum {}", path, file.tensors().size(),
                      checked ? "good" : "none"));
   for (const TensorInfo& t : file.tensors()) {
@@ -78,9 +81,7 @@ int inspect(const Options& o) {
   namespace fs = std::filesystem;
   std::error_code error;
   if (fs::is_directory(o.path, error)) {
-    const RunFolder run{o.path};
-    if (!o.common.json && fs::exists(run.environment())) result(read_file(run.environment()));
-    return inspect_tensors(o, model_path(o.path));
+    return inspect_tensors(o, model_path(o.path), RunFolder{o.path}.environment());
   }
   if (fs::path(o.path).extension() == ".safetensors") return inspect_tensors(o, o.path);
   if (fs::path(o.path).extension() == ".toml") {

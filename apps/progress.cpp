@@ -134,7 +134,7 @@ void TrainProgress::plan(std::int64_t parameter_bytes, std::int64_t workspace_by
 void TrainProgress::step(const StepReport& r) {
   if (!line_ || r.step == 1) {
     line_ = std::make_unique<ProgressLine>(options_, fmt::format("epoch {}/{}", r.epoch, r.epochs),
-                                           r.examples / r.step * r.steps);
+                                           r.epoch_examples);
   }
   line_->update(r.examples, fmt::format(" examples  loss {:.4f}", r.loss_mean));
 }

@@ -19,7 +19,7 @@ namespace {
 
 struct Options {
   CommonOptions common;
-  std::string run, users_file, out, exclude, only, shard, k = "10", item;
+  std::string run, users_file, out, exclude, only, shard = "0/1", k = "10", item;
   std::vector<std::string> users, contexts;
   bool all = false, exclude_seen = false, include_seen = false, cold = false;
 };
@@ -77,7 +77,7 @@ RecommendFilter filter_of(const Options& o, const LoadedModel& m) {
     report_unknown(o.only, list);
     f.only = list.ids;
     f.only_pairs = list.pairs;
-    f.has_only = list.pairs.empty();
+    f.has_only = true;
   }
   return f;
 }
@@ -100,6 +100,9 @@ std::vector<std::int32_t> contexts_of(const Options& o, const ModelData& data) {
       const auto row = v.row(text.substr(equals + 1));
       if (!row)
         throw Error(ExitCode::bad_data, "--context", fmt::format("unknown value in \"{}\"", text));
+      if (!v.token_index(text.substr(equals + 1))) {
+        warn(fmt::format("--context {}: a value that training never saw", text));
+      }
       rows[c] = static_cast<std::int32_t>(*row);
       found = true;
     }
@@ -114,7 +117,6 @@ std::vector<std::int32_t> contexts_of(const Options& o, const ModelData& data) {
 
 /// --shard i/n: the i-th (from 0) of n nearly equal parts of the users, in order.
 void take_shard(const std::string& shard, Questions& q) {
-  if (shard.empty()) return;
   std::int64_t i = -1, n = 0;
   const char* end = shard.data() + shard.size();
   const auto first = std::from_chars(shard.data(), end, i);

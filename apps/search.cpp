@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "apps/common.hpp"
@@ -48,80 +49,121 @@ struct Stopwatch {
   }
 };
 
-int search(const Options& o) {
-  const std::int64_t k = parse_k(o.k);
-  const NpyMatrix items(o.items), queries(o.queries);
-  if (items.cols() != queries.cols()) {
-    throw Error(ExitCode::bad_data, o.queries,
-                fmt::format("has {} columns, {} has {}", queries.cols(), o.items, items.cols()));
+/// Where the answers go: a pair of files, or the screen; with --json and no file, nowhere.
+class Answers {
+ public:
+  Answers(const Options& o, std::int64_t queries, std::int64_t k) : screen_(!o.common.json), k_(k) {
+    namespace fs = std::filesystem;
+    if (o.out.empty()) return;
+    if (fs::path(o.out).extension() != ".npy")
+      throw Error(ExitCode::usage, "-o", fmt::format("\"{}\" does not end in .npy", o.out));
+    screen_ = false;
+    const std::string stem = fs::path(o.out).replace_extension().string();
+    const std::vector<std::int64_t> shape{queries, k};
+    rows_ = std::make_unique<NpyWriter>(stem + ".items.npy", "<i8", shape);
+    scores_ = std::make_unique<NpyWriter>(stem + ".scores.npy", "<f4", shape);
   }
-  const auto ctx = make_context(o.common);
-  const std::int64_t n = items.rows(), d = items.cols(), q = queries.rows();
-  Stopwatch build, scan;
-  ItemIndex index(*ctx, n, d);
+
+  /// The lists of queries first, first + 1, ...; they may be shorter than k.
+  void add(std::int64_t first, Matrix<const float> scores, Matrix<const std::int32_t> rows) {
+    for (std::int64_t i = 0; i < rows.rows; ++i) {
+      if (rows_) add_to_files(scores.row(i), rows.row(i), rows.cols);
+      if (screen_) show(first + i, scores.row(i), rows.row(i), rows.cols);
+    }
+    check_output();
+  }
+
+  void commit() {
+    if (!rows_) return;
+    rows_->seal();
+    scores_->seal();
+    rows_->publish();
+    scores_->publish();
+  }
+
+ private:
+  void add_to_files(const float* scores, const std::int32_t* rows, std::int64_t n) {
+    wide_.assign(static_cast<std::size_t>(k_), -1);
+    padded_.assign(static_cast<std::size_t>(k_), std::numeric_limits<float>::quiet_NaN());
+    std::copy(rows, rows + n, wide_.begin());
+    std::copy(scores, scores + n, padded_.begin());
+    rows_->write(wide_.data(), k_);
+    scores_->write(padded_.data(), k_);
+  }
+  static void show(std::int64_t query, const float* scores, const std::int32_t* rows,
+                   std::int64_t n) {
+    result(fmt::format("query {}", query));
+    for (std::int64_t r = 0; r < n && rows[r] >= 0; ++r) {
+      result(fmt::format("{:>5}  {:>12.9g}  {}", r + 1, scores[r], rows[r]));
+    }
+  }
+
+  bool screen_;
+  std::int64_t k_;
+  std::unique_ptr<NpyWriter> rows_, scores_;
+  std::vector<std::int64_t> wide_;
+  std::vector<float> padded_;
+};
+
+ItemIndex read_index(const Context& ctx, const NpyMatrix& items, Stopwatch& watch) {
+  const std::int64_t n = items.rows(), d = items.cols();
+  ItemIndex index(ctx, n, d);
   Buffer<float> chunk(Backend::cpu, kReadRows * d);
   for (std::int64_t first = 0; first < n; first += kReadRows) {
     const std::int64_t m = std::min(kReadRows, n - first);
     items.read(first, chunk.matrix(m, d));
-    build.start();
-    index.add(*ctx, first, chunk.matrix(m, d));
-    build.stop();
+    watch.start();
+    index.add(ctx, first, chunk.matrix(m, d));
+    watch.stop();
   }
-  const bool to_file = !o.out.empty();
-  std::unique_ptr<NpyWriter> rows_file, scores_file;
-  const std::filesystem::path stem = std::filesystem::path(o.out).extension() == ".npy"
-                                         ? std::filesystem::path(o.out).replace_extension()
-                                         : std::filesystem::path(o.out);
-  if (to_file) {
-    if (std::filesystem::path(o.out).extension() != ".npy")
-      throw Error(ExitCode::usage, "-o", fmt::format("\"{}\" does not end in .npy", o.out));
-    rows_file = std::make_unique<NpyWriter>(stem.string() + ".items.npy", "<i8",
-                                            std::vector<std::int64_t>{q, k});
-    scores_file = std::make_unique<NpyWriter>(stem.string() + ".scores.npy", "<f4",
-                                              std::vector<std::int64_t>{q, k});
-  }
+  return index;
+}
+
+/// All queries against the index, in tiles; lists of `k` rows, no more than the index has.
+void scan(const Context& ctx, const ItemIndex& index, const NpyMatrix& queries, std::int64_t k,
+          Answers& answers, ProgressLine& line, Stopwatch& watch) {
+  const std::int64_t q = queries.rows(), d = queries.cols();
   const std::int64_t tile =
       std::max<std::int64_t>(1, std::min<std::int64_t>(kReadRows, (std::int64_t{1} << 24) / k));
+  Buffer<float> chunk(Backend::cpu, std::min(tile, q) * d);
   std::vector<float> scores(static_cast<std::size_t>(std::min(tile, q) * k));
   std::vector<std::int32_t> rows(scores.size());
-  std::vector<std::int64_t> wide(rows.size());
-  ProgressLine line(o.common, "queries", q);
   for (std::int64_t first = 0; first < q; first += tile) {
     const std::int64_t m = std::min(tile, q - first);
     queries.read(first, chunk.matrix(m, d));
-    scan.start();
-    topk_scores(*ctx, chunk.matrix(m, d), 1, index.view(), {},
+    watch.start();
+    topk_scores(ctx, chunk.matrix(m, d), 1, index.view(), {},
                 {{scores.data(), m, k}, {rows.data(), m, k}});
-    scan.stop();
+    watch.stop();
     line.update(first + m);
-    if (to_file) {
-      std::copy(rows.begin(), rows.begin() + m * k, wide.begin());
-      rows_file->write(wide.data(), m * k);
-      scores_file->write(scores.data(), m * k);
-    } else if (!o.common.json) {
-      for (std::int64_t i = 0; i < m; ++i) {
-        result(fmt::format("query {}", first + i));
-        for (std::int64_t r = 0; r < k && rows[static_cast<std::size_t>(i * k + r)] >= 0; ++r) {
-          result(fmt::format("{:>5}  {:>12.9g}  {}", r + 1,
-                             scores[static_cast<std::size_t>(i * k + r)],
-                             rows[static_cast<std::size_t>(i * k + r)]));
-        }
-      }
-    }
+    answers.add(first, {scores.data(), m, k}, {rows.data(), m, k});
   }
+}
+
+int search(const Options& o) {
+  const std::int64_t k = parse_k(o.k);
+  const auto ctx = make_context(o.common);
+  const NpyMatrix items(o.items), queries(o.queries);
+  const std::int64_t n = items.rows(), d = items.cols(), q = queries.rows();
+  if (d != queries.cols()) {
+    throw Error(ExitCode::bad_data, o.queries,
+                fmt::format("has {} columns, {} has {}", queries.cols(), o.items, d));
+  }
+  Answers answers(o, q, k);
+  Stopwatch build, scanned;
+  const ItemIndex index = read_index(*ctx, items, build);
+  ProgressLine line(o.common, "queries", q);
+  scan(*ctx, index, queries, std::min(k, std::max<std::int64_t>(1, n)), answers, line, scanned);
   line.clear();
-  if (to_file) {
-    rows_file->commit();
-    scores_file->commit();
-  }
+  answers.commit();
   if (o.common.json) {
     result(nlohmann::ordered_json{{"event", "search"},
                                   {"queries", q},
                                   {"items", n},
                                   {"dim", d},
                                   {"k", k},
-                                  {"cpu_seconds", scan.cpu},
-                                  {"wall_seconds", scan.wall},
+                                  {"cpu_seconds", scanned.cpu},
+                                  {"wall_seconds", scanned.wall},
                                   {"build_cpu_seconds", build.cpu},
                                   {"build_wall_seconds", build.wall},
                                   {"path", simd_target()},
@@ -130,7 +172,7 @@ int search(const Options& o) {
   } else {
     inform(o.common,
            fmt::format("{} queries x {} items x {} dims, top {}: {:.3f} s CPU, {:.3f} s wall ({})",
-                       q, n, d, k, scan.cpu, scan.wall, simd_target()));
+                       q, n, d, k, scanned.cpu, scanned.wall, simd_target()));
   }
   return 0;
 }

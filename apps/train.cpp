@@ -23,6 +23,9 @@ struct Options {
 /// A model file by its ending; anything else is data.
 Config read_config(const Options& o) {
   const std::vector<std::string> overrides = with_seed(o.common, o.overrides);
+  std::error_code error;
+  if (std::filesystem::is_directory(o.input, error))
+    throw Error(ExitCode::io, o.input, "is a folder, not a file");
   const bool model_file = std::filesystem::path(o.input).extension() == ".toml";
   if (model_file) return load_config(o.input, overrides);
   const Config config = config_for_data(o.input, overrides);
@@ -78,39 +81,59 @@ int resume(const Options& o) {
                 o.input);
 }
 
-/// Schema, columns, shapes, memory; reads the first lines of the data and trains nothing.
+/// Bytes of all tables with their optimizer slots (dense layers are small beside them).
+std::int64_t table_bytes(const Config& config, const ModelData& data) {
+  const int slots = slot_count(config.optimizer.main.options);
+  std::int64_t bytes = 0;
+  for (const TableData& t : data.tables) {
+    const std::int64_t rows = t.vocabulary.rows();
+    const std::int64_t width = t.dim + slots * slot_width(config.optimizer.main.options, t.dim);
+    bytes += checked_product(rows, width * 4, "tables");
+  }
+  return bytes;
+}
+
+void show_valid(const Options& o, const Config& config, const ModelData& data) {
+  TrainProgress(o.common).data(config, data);
+  for (const FeatureData& f : data.features) {
+    const TableData& t = data.tables[static_cast<std::size_t>(f.table)];
+    result(fmt::format("feature {}   {} {} {}   table {} [{}, {}]", f.config.name,
+                       f.config.of == Side::query ? "query" : "candidate",
+                       f.context ? "context column" : "column", f.config.column, t.name,
+                       t.vocabulary.rows(), t.dim));
+  }
+  const TaskConfig& task = config.tasks.front();
+  const std::int64_t negatives = task.negatives.uniform + task.negatives.popularity;
+  result(fmt::format("step    {} queries x {} candidates, {} steps an epoch",
+                     config.train.batch_size, config.train.batch_size + negatives,
+                     (data.train.size() + config.train.batch_size - 1) / config.train.batch_size));
+  result(fmt::format("memory  tables and optimizer {:.1f} MiB",
+                     static_cast<double>(table_bytes(config, data)) / (1 << 20)));
+  result(o.input + ": valid");
+}
+
+/// Schema, columns, joins, shapes, memory: reads the data as training would, and trains nothing.
 int validate(const Options& o) {
   make_context(o.common);  // the options are checked, too
   Config config = read_config(o);
-  check_config(config);
+  check_config(config);  // contradictions are told before any data is read
   DataReport found;
   resolve_config(config, &found);
   check_config(config);
-  if (o.common.json) {
-    result(nlohmann::ordered_json{
-        {"event", "valid"}, {"schema", found.schema}, {"user", found.user}, {"item", found.item}}
-               .dump());
+  const ModelData data = load_model_data(config, found, [](const std::string&) {});
+  if (!o.common.json) {
+    show_valid(o, config, data);
     return 0;
   }
-  result(fmt::format("{}: valid", o.input));
-  result(fmt::format("data    {}   user = {}   item = {}", found.schema, found.user, found.item));
-  std::int64_t width[2] = {0, 0};
-  for (const FeatureConfig& f : config.features) {
-    width[f.of == Side::query ? 0 : 1] += f.dim;
-    result(fmt::format("feature {}   {} column {}   dim {}", f.name,
-                       f.of == Side::query ? "query" : "candidate", f.column, f.dim));
-  }
-  result(fmt::format("towers  query features {}   candidate features {} wide", width[0], width[1]));
-  const std::int64_t batch = config.train.batch_size;
-  const TaskConfig& task = config.tasks.front();
-  result(
-      fmt::format("step    {} queries x {} candidates; about {:.1f} MiB of activations; nothing of "
-                  "batch x batch is kept",
-                  batch, batch + task.negatives.uniform + task.negatives.popularity,
-                  static_cast<double>(batch * (width[0] + width[1]) * 4 * 4) / (1 << 20)));
-  result(fmt::format(
-      "tables  {} bytes a user and {} bytes an item, weights alone (x3 with Adam, x2 with Adagrad)",
-      width[0] * 4, width[1] * 4));
+  result(nlohmann::ordered_json{{"event", "valid"},
+                                {"schema", found.schema},
+                                {"user", found.user},
+                                {"item", found.item},
+                                {"rows", data.report.rows},
+                                {"users", data.user_count()},
+                                {"items", data.item_count()},
+                                {"table_bytes", table_bytes(config, data)}}
+             .dump());
   return 0;
 }
 

@@ -21,12 +21,17 @@ function(belfry_write_built_ops)
                  ${CMAKE_BINARY_DIR}/generated/kernels/core/built_ops.hpp @ONLY)
 endfunction()
 
-# One test executable per source file; CTest names are PREFIX.Suite.Case.
+# One test executable per source file; CTest names are PREFIX.Suite.Case. Those of prefix "cli" run the
+# `belfry` command.
 function(belfry_add_test prefix source)
   get_filename_component(stem ${source} NAME_WE)
   string(REPLACE "." "_" target "${prefix}_${stem}")
   add_executable(${target} ${source})
   target_link_libraries(${target} PRIVATE belfry_test_support belfry_engine GTest::gtest_main)
+  if(prefix STREQUAL cli)
+    add_dependencies(${target} belfry)
+    target_compile_definitions(${target} PRIVATE BELFRY_BINARY="$<TARGET_FILE:belfry>")
+  endif()
   gtest_discover_tests(${target} TEST_PREFIX "${prefix}." PROPERTIES TIMEOUT 600 DISCOVERY_TIMEOUT 60)
 endfunction()
 

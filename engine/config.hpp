@@ -53,6 +53,7 @@ struct DataConfig {
   /// Column names; empty: guessed (weight, label: unused).
   std::string user, item, weight, time, label;
   /// A column guessed to be a rating: parsed and checked, not used. No key of the file.
+  bool time_is_integer = false;  ///< found in the data, no key of the file: bounds are then int64's
   std::string checked_weight;
   std::string items, items_key, users, users_key;
   std::string where;

@@ -10,6 +10,7 @@
 #include "engine/config_toml.hpp"
 #include "engine/error.hpp"
 #include "engine/nearest.hpp"
+#include "engine/row_filter.hpp"
 #include "engine/schedule.hpp"
 #include "kernels/core/step_state.hpp"
 
@@ -66,6 +67,13 @@ class Checker {
     if (!d.user.empty() && d.user == d.item) {
       refuse("data.item",
              "the user and the item are the same column " + schema::toml_string(d.user));
+    }
+    if (!c_.data.where.empty()) {
+      try {
+        RowFilter::parse(c_.data.where);
+      } catch (const Error& e) {
+        refuse("data.where", e.what());
+      }
     }
     if (!d.items_key.empty() && d.items.empty()) {
       refuse("data.items_key", "\"items_key\" is given without an \"items\" table");
@@ -328,6 +336,9 @@ class Checker {
 
   void tasks() const {
     if (c_.tasks.empty()) refuse("task", "there is no task");
+    if (c_.tasks.size() > 1) {
+      refuse("task.1", "more than one task is not available in this version");
+    }
     double weight = 0;
     for (std::size_t i = 0; i < c_.tasks.size(); ++i) {
       const TaskConfig& t = c_.tasks[i];

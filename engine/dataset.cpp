@@ -75,6 +75,8 @@ std::string columns_hint(const std::vector<std::string>& names, const std::strin
   return "columns: " + join(names) + (near.empty() ? "" : "; did you mean \"" + near + "\"?");
 }
 
+}  // namespace
+
 std::size_t column_index(const Schema& schema, const std::string& path, const std::string& name) {
   const auto& names = schema.columns;
   auto found = std::find(names.begin(), names.end(), name);
@@ -90,6 +92,8 @@ std::size_t column_index(const Schema& schema, const std::string& path, const st
   }
   return static_cast<std::size_t>(found - names.begin());
 }
+
+namespace {
 
 class TableBuilder {
  public:

@@ -70,6 +70,9 @@ struct Schema {
   std::string description() const;    ///< "csv, comma, header"
 };
 
+/// Where a column stands in a file of this schema; Error(bad_data) naming the column and the known ones.
+std::size_t column_index(const Schema& schema, const std::string& path, const std::string& name);
+
 /// Guessed roles of an interactions file: column names, empty where there is none.
 struct Roles {
   std::string user, item, weight, time;

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "engine/error.hpp"
+
 namespace belfry {
 
 namespace {
@@ -58,6 +60,14 @@ Truth collect_truth(const ModelData& data, const ItemLists& seen, const Interact
   return out;
 }
 
+/// Whether every feature of the user has a row for unknown values.
+bool answers_unknown_users(const ModelData& data) {
+  return std::all_of(data.features.begin(), data.features.end(), [&](const FeatureData& f) {
+    return f.config.of == Side::candidate || f.context ||
+           data.tables[static_cast<std::size_t>(f.table)].vocabulary.first_token_row() > 0;
+  });
+}
+
 MetricMap factorized_top_k(const Context& ctx, TwoTower& model, const ModelData& data,
                            const ItemIndex& index, const Interactions& test,
                            const std::vector<Metric>& metrics) {
@@ -70,6 +80,7 @@ MetricMap factorized_top_k(const Context& ctx, TwoTower& model, const ModelData&
   FactorizedTopK top_k(ks);
   const QueryRows queries = queries_of_interactions(data, test);
   const std::int64_t tile = std::min(kTile, test.size());
+  const bool cold = answers_unknown_users(data);
   Buffer<float> vectors(ctx.backend(), tile * model.width());
   std::vector<float> scores(static_cast<std::size_t>(tile));
   std::vector<std::int32_t> rows(static_cast<std::size_t>(tile));
@@ -77,10 +88,12 @@ MetricMap factorized_top_k(const Context& ctx, TwoTower& model, const ModelData&
     const std::int64_t n = std::min(tile, test.size() - first);
     const Matrix<float> q = vectors.matrix(n, model.width());
     model.encode_queries(ctx, queries, first, q);
-    for (std::int64_t i = 0; i < n;
-         ++i) {  // a true item outside the catalogue has no vector: a miss
-      const std::int32_t item = test.item[static_cast<std::size_t>(first + i)];
-      rows[static_cast<std::size_t>(i)] = item < data.item_count() ? item : -1;
+    // A true item outside the catalogue has no vector, nor an unknown user without an OOV row: a miss.
+    for (std::int64_t i = 0; i < n; ++i) {
+      const auto row = static_cast<std::size_t>(first + i);
+      const bool vector = cold || test.user[row] < data.user_count();
+      rows[static_cast<std::size_t>(i)] =
+          vector && test.item[row] < data.item_count() ? test.item[row] : -1;
     }
     pair_scores(ctx, q, 1, index.view(), {rows.data(), n}, {scores.data(), n});
     top_k.update_by_score(ctx, q, 1, index.view(), {scores.data(), static_cast<std::size_t>(n)},
@@ -115,7 +128,12 @@ ItemIndex build_index(const Context& ctx, TwoTower& model, const ModelData& data
     const std::int64_t n = std::min(tile, data.item_count() - first);
     const Matrix<float> v = vectors.matrix(n, model.width());
     model.encode_items(ctx, first, v);
-    index.add(ctx, first, v);
+    try {
+      index.add(ctx, first, v);
+    } catch (const Error& e) {  // not the data's fault: the weights have grown beyond float32
+      throw Error(ExitCode::numerical, e.where(), "it is not finite",
+                  "a smaller optimizer.learning_rate may help");
+    }
   }
   return index;
 }

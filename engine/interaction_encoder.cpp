@@ -97,8 +97,12 @@ InteractionReader::InteractionReader(const DataConfig& data,
     : data_(data) {
   wanted_.push_back({data.user, ColumnType::text, true});
   wanted_.push_back({key_column(data), ColumnType::text, true});
-  for (const std::string* number : {&data.weight, &data.checked_weight, &data.time}) {
+  for (const std::string* number : {&data.weight, &data.checked_weight}) {
     if (!number->empty()) wanted_.push_back({*number, ColumnType::real, false});
+  }
+  if (!data.time.empty()) {
+    wanted_.push_back(
+        {data.time, data.time_is_integer ? ColumnType::integer : ColumnType::real, false});
   }
   for (const std::string& name : context_columns) {
     // A column of numbers that is a context too is read both ways.

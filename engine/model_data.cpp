@@ -63,6 +63,7 @@ void resolve_config(Config& config, DataReport* report) {
   // A guessed rating is parsed and checked; it weights nothing unless the model file says so.
   if (data.weight.empty()) choose(data.checked_weight, roles.weight, r.weight_guessed, true);
   choose(data.time, roles.time, r.time_guessed, true);
+  data.time_is_integer = !data.time.empty() && type_of(schema, data.time) == ColumnType::integer;
   if (!data.users.empty() && data.users_key.empty()) data.users_key = data.user;
   if (data.user.empty() || data.item.empty()) {
     throw Error(ExitCode::bad_data, data.interactions.front(),
@@ -102,6 +103,7 @@ void resolve_config(Config& config, DataReport* report) {
   }
   if (!config.split.validation && config.train.early_stop)
     config.split.validation = Amount{0.05, true};
+  check_columns(config);
 }
 
 ItemLists items_by_user(std::int64_t users, std::int64_t items,

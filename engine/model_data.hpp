@@ -75,8 +75,12 @@ struct ModelData {
   std::vector<int> features_of(Side side) const;
 };
 
+/// Every column that a resolved config names stands in its file; Error(bad_data) "FILE: no column ..".
+/// Reads the first lines of each file.
+void check_columns(const Config& config);
+
 /// Fills the gaps of `config` that need the data: column names, id type, the two default id towers.
-/// Sniffs, reads no rows. Errors as dataset.hpp, or Error(usage) at the place of the key.
+/// Sniffs, reads no rows, checks the columns. Errors as dataset.hpp, or Error(usage) at the place of the key.
 void resolve_config(Config& config, DataReport* report = nullptr);
 
 /// Reads everything that a resolved config names. found: what resolve_config reported. `progress` gets one line a finished part.

@@ -28,6 +28,12 @@ struct IdCounts {
   }
 };
 
+double number_at(const Column& column, std::int64_t row) {
+  const auto at = static_cast<std::size_t>(row);
+  return column.type == ColumnType::integer ? static_cast<double>(column.integers[at])
+                                            : column.reals[at];
+}
+
 /// Everything that load_model_data knows on the way.
 class Loader {
  public:
@@ -90,12 +96,6 @@ void Loader::read_side_tables() {
     if (f.of == Side::query && f.column != data_.user && !context) user_columns.push_back(f.column);
     if (f.of == Side::candidate && f.column != data_.item) item_columns.push_back(f.column);
   }
-  if (data_.items.empty() && !item_columns.empty()) {
-    throw Error(
-        ExitCode::usage, data_.place,
-        fmt::format("the candidate feature column \"{}\" needs a side table: data.items is missing",
-                    item_columns.front()));
-  }
   if (!data_.items.empty() && data_.item != data_.items_key) item_columns.push_back(data_.item);
   users_ = read_side_table(data_.users, data_.users_key, data_, user_columns);
   items_ = read_side_table(data_.items, data_.items_key, data_, item_columns);
@@ -146,7 +146,7 @@ void Loader::split_rows() {
   std::vector<double> times(time != nullptr ? kept_.size() : 0);
   for (std::size_t i = 0; i < kept_.size(); ++i) {
     users[i] = user.codes[static_cast<std::size_t>(kept_[i])];
-    if (time != nullptr) times[i] = time->reals[static_cast<std::size_t>(kept_[i])];
+    if (time != nullptr) times[i] = number_at(*time, kept_[i]);
   }
   split_ = make_split(config_.split, config_.train.early_stop.has_value(), users, times,
                       static_cast<std::int64_t>(kept_.size()));
@@ -346,7 +346,7 @@ void Loader::fill_last_context() {
   for (const auto& [part, rows] : parts) {
     for (std::size_t i = 0; i < rows->size(); ++i) {
       const std::int64_t row = (*rows)[i];
-      const double t = time != nullptr ? time->reals[static_cast<std::size_t>(row)] : 0;
+      const double t = time != nullptr ? number_at(*time, row) : 0;
       Last& l = last[static_cast<std::size_t>(part->user[i])];
       if (l.row < 0 || t > l.time || (t == l.time && row > l.row)) {
         l = {t, row, static_cast<std::int32_t>(i), part};

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "engine/config_toml.hpp"
@@ -120,12 +121,20 @@ Config model_part(const Config& config) {
   out.data.interactions = {"-"};
   out.data.test.clear();
   out.data.items.clear();
+  out.data.items_key.clear();
   out.data.users.clear();
+  out.data.users_key.clear();
   if (out.data.vocabulary != "train" && out.data.vocabulary != "catalogue")
     out.data.vocabulary = "train";
   out.split = {};
   out.output = {};
   out.name.clear();
+  // Nor what changes no answer: the same weights make the same file.
+  const Config defaults = default_config(config.preset);
+  out.train = defaults.train;
+  out.train.seed = config.train.seed;
+  out.index = defaults.index;
+  out.optimizer = defaults.optimizer;
   return out;
 }
 
@@ -205,6 +214,19 @@ void read_features(const SafetensorsFile& file, const nlohmann::json& layout, Lo
   }
 }
 
+/// Every dense layer of the config must be in the file before memory is taken for it.
+void check_kernels(const SafetensorsFile& file, const Config& config) {
+  for (const NetworkConfig& network : config.networks) {
+    int number = 0;
+    for (const LayerConfig& layer : network.layers) {
+      for (const std::int64_t units : layer.units) {
+        file.info(fmt::format("{}.{}.kernel", network.name, number++), DType::f32, {-1, units});
+      }
+      if (layer.kind == LayerKind::l2_normalize) ++number;
+    }
+  }
+}
+
 void read_parts(const Context& ctx, const SafetensorsFile& file, LoadedModel& m) {
   m.config = parse_config(file.metadata("belfry.config"), file.path().string(), {});
   check_config(m.config);
@@ -237,11 +259,13 @@ void read_parts(const Context& ctx, const SafetensorsFile& file, LoadedModel& m)
   check_offsets(file, "seen", m.seen.offsets, static_cast<std::int64_t>(m.seen.items.size()));
   check_range(file, "seen.items", m.seen.items, m.data.item_count());
   for (std::size_t u = 1; u < m.seen.offsets.size(); ++u) {
-    if (!std::is_sorted(m.seen.items.begin() + m.seen.offsets[u - 1],
-                        m.seen.items.begin() + m.seen.offsets[u])) {
+    const auto end = m.seen.items.begin() + m.seen.offsets[u];
+    if (std::adjacent_find(m.seen.items.begin() + m.seen.offsets[u - 1], end,
+                           std::greater_equal<>()) != end) {
       refuse(file, "seen.items is not ascending");
     }
   }
+  check_kernels(file, m.config);
   m.model = std::make_unique<TwoTower>(ctx, m.config, m.data, kQueryBatch, kQueryBatch, false);
   m.model->commit(ctx);
   m.model->registry().read_from(file, false);

@@ -18,7 +18,7 @@ struct RecommendFilter {
   bool exclude_seen = true;
   std::vector<std::int32_t> exclude;  ///< items that nobody gets
   std::vector<std::int32_t> only;     ///< items that alone may be given
-  bool has_only = false;              ///< an allow-list was given (it may be empty)
+  bool has_only = false;              ///< an allow-list was given: only, and only_pairs of the user
   /// (user, item); an item of -1 is unknown.
   std::vector<std::pair<std::int32_t, std::int32_t>> exclude_pairs;
   /// What a user may be given beside `only`; users without a pair: no restriction by pairs.

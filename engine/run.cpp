@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "engine/build_info.hpp"
 #include "engine/config_toml.hpp"
@@ -154,9 +155,34 @@ void refuse_lost_checkpoints(const RunFolder& partial) {
               "belfry train " + partial.config().string() + " --out RUN begins again");
 }
 
+/// Training the saved config again must give the same bits: what shaped the steps so far stays.
+void check_same_training(const Config& before, Config after, std::int64_t epochs_done) {
+  if (after.train.epochs < epochs_done) {
+    throw Error(ExitCode::usage, "train.epochs",
+                fmt::format("{} epochs are trained already", epochs_done));
+  }
+  const Config& b = before;
+  after.data.interactions = b.data.interactions;  // a moved file is known by its content
+  after.data.test = b.data.test;
+  after.data.items = b.data.items;
+  after.data.users = b.data.users;
+  after.train.epochs = b.train.epochs;
+  after.train.checkpoint_steps = b.train.checkpoint_steps;
+  after.train.keep_checkpoints = b.train.keep_checkpoints;
+  after.evaluate.metrics = b.evaluate.metrics;
+  after.index = b.index;
+  after.output = b.output;
+  after.name = b.name;
+  if (to_toml(after) == to_toml(before)) return;
+  throw Error(ExitCode::usage, "resume", "an override changes what was trained so far",
+              "only train.epochs, train.checkpoint, evaluate.metrics, index, output and the places "
+              "of files can "
+              "change; for anything else start a new run");
+}
+
 RunResult run_in(const Context& ctx, const Config& config, const DataReport& found,
                  const RunFolder& partial, const RunFolder& target, RunObserver& observer,
-                 const std::stop_token& stop) {
+                 const std::stop_token& stop, const Config* before = nullptr) {
   const ModelData data =
       load_model_data(config, found, [&](const std::string& line) { observer.note(line); });
   malloc_trim(0);  // what reading took goes back before the tables come
@@ -167,6 +193,7 @@ RunResult run_in(const Context& ctx, const Config& config, const DataReport& fou
   Trainer trainer(ctx, config, data, partial.checkpoints());
   observer.plan(trainer.model().registry().bytes(), trainer.workspace_bytes());
   if (trainer.restore(logging)) {
+    if (before != nullptr) check_same_training(*before, config, trainer.epochs_done());
     log.load(trainer.epochs_done());
   } else {
     refuse_lost_checkpoints(partial);
@@ -189,26 +216,34 @@ void drop_if_no_more_than(const std::vector<std::string>& checkpoints,
   if (checkpoint_names(partial) == checkpoints) fs::remove_all(partial.root, ignored);
 }
 
-/// A path whose last part is the folder's own name: no trailing slash, not "." or "..".
+/// A path whose last part is the folder's own name: no trailing slash, not "." or "..", not a link.
 fs::path plain_path(const fs::path& path) {
   fs::path plain = path.lexically_normal();
   if (!plain.has_filename()) plain = plain.parent_path();
+  std::error_code error;
+  if (fs::is_symlink(plain, error)) plain = fs::weakly_canonical(plain, error);
   if (plain == "." || plain.filename() == "..") plain = fs::absolute(plain).lexically_normal();
   return plain.has_filename() ? plain : plain.parent_path();
 }
 
-/// What a new run would replace must be a run: a folder of anything else is not ours to remove.
-void check_replaceable(const RunFolder& run, const fs::path& mark) {
+/// What a new run would replace must be a run and nothing else: other things are not ours to remove.
+void check_replaceable(const RunFolder& run) {
+  static const std::set<std::string> kOurs{"config.toml", "model.safetensors", "metrics.jsonl",
+                                           "env.json",    "test.safetensors",  "checkpoints",
+                                           "report.html"};
   const fs::path& folder = run.root;
   std::error_code error;
   if (!fs::exists(folder, error)) return;
   if (!fs::is_directory(folder, error)) {
     throw Error(ExitCode::io, folder.string(), "is a file, not a folder for a run");
   }
-  if (fs::is_empty(folder, error) || fs::exists(mark, error)) return;
-  throw Error(ExitCode::io, folder.string(),
-              "is a folder with other things than a run in it, and is not replaced",
-              "name another folder with --out");
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (kOurs.contains(name) || name.find(".partial-") != std::string::npos) continue;
+    throw Error(ExitCode::io, folder.string(),
+                fmt::format("is not replaced: \"{}\" in it is no part of a run", name),
+                "name another folder with --out");
+  }
 }
 
 /// A finished run trained further: its files are copied, and it stays until the new one is complete.
@@ -225,7 +260,10 @@ void copy_run(const RunFolder& from, const RunFolder& to) {
        {std::pair{from.config(), to.config()}, std::pair{from.metrics(), to.metrics()}}) {
     if (!error) fs::copy_file(file, copy, error);
   }
-  if (error) throw Error(ExitCode::io, to.root.string(), error.message());
+  if (!error) return;
+  std::error_code ignored;
+  fs::remove_all(to.root, ignored);
+  throw Error(ExitCode::io, to.root.string(), error.message());
 }
 
 /// Bytes that came through a pipe are gone.
@@ -250,8 +288,8 @@ RunResult train_run(const Context& ctx, Config config, const fs::path& root, Run
   resolve_config(config, &report);
   check_config(config);
   const RunFolder target{plain_path(root)}, partial = target.partial();
-  check_replaceable(target, target.model());
-  check_replaceable(partial, partial.config());
+  check_replaceable(target);
+  check_replaceable(partial);
   if (fs::exists(partial.root)) {
     observer.note("an unfinished run in " + partial.root.string() + " is replaced");
     remove_tree(partial.root);
@@ -276,13 +314,19 @@ RunResult resume_run(const Context& ctx, const fs::path& root,
                 "an interrupted run without its config.toml");
   }
   try {
-    if (!interrupted) copy_run(target, partial);
+    if (!interrupted) {  // the copy appears as a whole: half of one would be no run to go on with
+      const fs::path staged = staging_path(partial.root);
+      copy_run(target, {staged});
+      rename_durably(staged, partial.root);
+    }
     Config config = load_config(partial.config().string(), overrides);
     check_data_is_there(config, root);
     DataReport report;
     resolve_config(config, &report);
     check_config(config);
-    return run_in(ctx, config, report, partial, target, observer, stop);
+    Config before = load_config(partial.config().string(), {});
+    before.data.checked_weight = config.data.checked_weight;
+    return run_in(ctx, config, report, partial, target, observer, stop, &before);
   } catch (...) {
     if (!interrupted) drop_if_no_more_than(checkpoint_names(target), partial);
     throw;

@@ -75,6 +75,7 @@ bool Trainer::train_epoch(TrainObserver& observer, const std::stop_token& stop) 
     epoch_examples_ += rows;
     ++step_;
     observer.step({epoch_ + 1, config_.train.epochs, step_, steps, epoch_examples_,
+                   std::min(steps * stream_.batch_size(), data_.train.size()),
                    epoch_loss_ / static_cast<double>(epoch_examples_)});
     const std::int64_t every = config_.train.checkpoint_steps;
     if (every > 0 && step_ < steps && ctx_.state()->step % every == 0) save_checkpoint();
@@ -107,8 +108,9 @@ void Trainer::end_epoch(TrainObserver& observer) {
       ++epochs_without_gain_;
     }
   }
-  save_checkpoint();
+  // Told before it is saved: what was told twice after a kill is known by its number.
   observer.epoch(report);
+  save_checkpoint();
 }
 
 TrainOutcome Trainer::run(TrainObserver& observer, const std::stop_token& stop) {

@@ -24,6 +24,7 @@ struct StepReport {
   std::int64_t epoch = 0, epochs = 0;  ///< from 1
   std::int64_t step = 0, steps = 0;    ///< of this epoch, from 1
   std::int64_t examples = 0;           ///< of this epoch so far
+  std::int64_t epoch_examples = 0;     ///< of the whole epoch
   double loss_mean = 0;                ///< per example, of this epoch so far
 };
 

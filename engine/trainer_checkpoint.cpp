@@ -112,6 +112,10 @@ bool Trainer::restore(TrainObserver& observer) {
     best_metric_ = from_bits(state, "best_metric_bits");
     epochs_without_gain_ = state.at("epochs_without_gain").get<std::int64_t>();
     ctx_.state()->step = state.at("step").get<std::int64_t>();
+    if (epoch_ < 0 || step_ < 0 || step_ >= stream_.steps_per_epoch() || best_epoch_ < 0 ||
+        best_epoch_ > epoch_ || ctx_.state()->step < 0) {
+      throw Error(ExitCode::bad_model, where, "it says that training stands where it cannot");
+    }
   } catch (const nlohmann::json::exception& e) {
     throw Error(ExitCode::bad_model, where, fmt::format("its state cannot be read ({})", e.what()));
   }

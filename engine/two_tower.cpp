@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "engine/error.hpp"
+
 namespace belfry {
 
 TwoTower::TwoTower(const Context& ctx, const Config& config, const ModelData& data,
@@ -68,6 +70,15 @@ std::int32_t oov_row(const ModelData& data, const FeatureData& feature) {
   const Vocabulary& v = data.tables[static_cast<std::size_t>(feature.table)].vocabulary;
   return static_cast<std::int32_t>(std::max<std::int64_t>(0, v.first_token_row() - 1));
 }
+
+/// Answers for unknown users come from OOV rows; another user's row must never stand in for one.
+void require_oov_row(const ModelData& data, const FeatureData& feature) {
+  const Vocabulary& v = data.tables[static_cast<std::size_t>(feature.table)].vocabulary;
+  if (v.first_token_row() > 0) return;
+  throw Error(ExitCode::bad_data, "feature " + feature.config.name,
+              "it has no row for unknown values, so that unknown users cannot be answered",
+              "train with oov = 1 for it");
+}
 }  // namespace
 
 QueryRows queries_of_users(const ModelData& data, const std::vector<std::int32_t>& users) {
@@ -86,6 +97,8 @@ QueryRows queries_of_answers(const ModelData& data, const std::vector<std::int32
     const auto& rows = feature.context ? data.last_context[context] : feature.rows;
     const bool replaced = feature.context && context < contexts.size() && contexts[context] >= 0;
     const std::int32_t oov = oov_row(data, feature);
+    const bool cold = std::any_of(users.begin(), users.end(), [](std::int32_t u) { return u < 0; });
+    if (cold && !replaced) require_oov_row(data, feature);
     for (const std::int32_t u : users) {
       out.rows[f].push_back(replaced ? contexts[context]
                                      : (u < 0 ? oov : rows[static_cast<std::size_t>(u)]));

@@ -18,7 +18,7 @@ using Rows = std::vector<std::int32_t>;
 
 Vocabulary numbered(std::int64_t n, const std::vector<std::int64_t>& counts, std::int64_t oov) {
   std::vector<std::string> tokens;
-  for (std::int64_t i = 0; i < n; ++i) tokens.push_back("t" + std::to_string(i));
+  for (std::int64_t i = 0; i < n; ++i) tokens.push_back(std::to_string(i));
   VocabularyOptions options;
   options.oov = oov;
   return Vocabulary(std::move(tokens), counts, options);
@@ -26,7 +26,8 @@ Vocabulary numbered(std::int64_t n, const std::vector<std::int64_t>& counts, std
 
 /// Interactions drawn at random: user and item features by id, and a context feature that holds the row's
 /// own number, so that a batch shows which rows it took.
-ModelData make_data(std::int64_t rows, std::int64_t users, std::int64_t items, std::uint64_t seed = 1) {
+ModelData make_data(std::int64_t rows, std::int64_t users, std::int64_t items,
+                    std::uint64_t seed = 1) {
   Random random(seed);
   ModelData d;
   d.train.user = random.ids(rows, users);
@@ -55,7 +56,8 @@ ModelData make_data(std::int64_t rows, std::int64_t users, std::int64_t items, s
   add("row", Side::query, rows, true);
   add("item", Side::candidate, items, false);
   d.train.context.emplace_back();
-  for (std::int64_t i = 0; i < rows; ++i) d.train.context[0].push_back(static_cast<std::int32_t>(i));
+  for (std::int64_t i = 0; i < rows; ++i)
+    d.train.context[0].push_back(static_cast<std::int32_t>(i));
   return d;
 }
 
@@ -69,7 +71,8 @@ TrainConfig training(std::int64_t batch, ShuffleMode shuffle = ShuffleMode::epoc
 }
 
 /// The training rows of an epoch's batches; checks sizes and ids on the way.
-Rows rows_of_epoch(const Context& ctx, const ModelData& d, BatchStream& stream, std::int64_t epoch) {
+Rows rows_of_epoch(const Context& ctx, const ModelData& d, BatchStream& stream,
+                   std::int64_t epoch) {
   Rows out;
   for (std::int64_t step = 0; step < stream.steps_per_epoch(); ++step) {
     const Batch& b = stream.make(ctx, epoch, step);
@@ -167,12 +170,15 @@ TEST(BatchStream, NegativesAreFunctionsOfTheStep) {
       Rows now;
       for (std::int64_t c = 10; c < 110; ++c) {
         now.push_back(static_cast<std::int32_t>(b.candidate_ids[c]));
-        EXPECT_EQ(b.ids[2].ids[c], d.features[2].rows[static_cast<std::size_t>(b.candidate_ids[c])]);
+        EXPECT_EQ(b.ids[2].ids[c],
+                  d.features[2].rows[static_cast<std::size_t>(b.candidate_ids[c])]);
       }
       drawn.back().insert(drawn.back().end(), now.begin(), now.end());
     }
-    EXPECT_TRUE(std::equal(drawn.back().begin(), drawn.back().begin() + 100, drawn.back().end() - 100));
-    EXPECT_FALSE(std::equal(drawn.back().begin(), drawn.back().begin() + 100, drawn.back().begin() + 100));
+    EXPECT_TRUE(
+        std::equal(drawn.back().begin(), drawn.back().begin() + 100, drawn.back().end() - 100));
+    EXPECT_FALSE(
+        std::equal(drawn.back().begin(), drawn.back().begin() + 100, drawn.back().begin() + 100));
   }
   EXPECT_EQ(drawn[0], drawn[1]);
   EXPECT_EQ(drawn[0], drawn[2]);
@@ -203,7 +209,7 @@ TEST(BatchStream, NegativesFollowTheirDistributionsIndependently) {
     const double p = static_cast<double>(d.item_counts[i]) / 200;
     EXPECT_NEAR(uniform[i], 1.0 / 8, 0.016) << i;  // four standard deviations
     EXPECT_NEAR(popular[i], p, 0.02) << i;
-    if (p == 0) EXPECT_EQ(popular[i], 0);
+    EXPECT_EQ(popular[i] == 0, p == 0);
     for (std::size_t j = 0; j < 8; ++j) {  // the two draws of a step know nothing of each other
       const double expected = static_cast<double>(d.item_counts[j]) / 200 / 8;
       EXPECT_NEAR((both[{static_cast<int>(i), static_cast<int>(j)}]), expected, 0.0085) << i << j;
@@ -258,7 +264,8 @@ TEST(BatchStream, KnownPositivesAreMasked) {
   task.negatives.uniform = 20;
   BatchStream stream(d, train, task);
   std::set<std::pair<std::int32_t, std::int64_t>> known;
-  for (std::size_t i = 0; i < d.train.user.size(); ++i) known.emplace(d.train.user[i], d.train.item[i]);
+  for (std::size_t i = 0; i < d.train.user.size(); ++i)
+    known.emplace(d.train.user[i], d.train.item[i]);
   std::size_t masked = 0;
   for (std::int64_t step = 0; step < stream.steps_per_epoch(); ++step) {
     ctx.state()->step = step;
@@ -273,7 +280,8 @@ TEST(BatchStream, KnownPositivesAreMasked) {
           expected.push_back(static_cast<std::int32_t>(c));
         }
       }
-      const Rows actual(b.masked.rows + b.masked.offsets[i], b.masked.rows + b.masked.offsets[i + 1]);
+      const Rows actual(b.masked.rows + b.masked.offsets[i],
+                        b.masked.rows + b.masked.offsets[i + 1]);
       ASSERT_EQ(actual, expected) << step << ' ' << i;
       masked += actual.size();
     }

@@ -177,6 +177,8 @@ TEST(ConfigCheck, TasksAndOptimizers) {
       {"[[task]]\nnegatives = { in_batch = false, uniform = 5 }\n",
        "m.toml:3:26: loss \"in-batch-softmax\" needs in-batch negatives"},
       {"[[task]]\nweight = 0\n", "m.toml:3:10: all tasks have weight 0"},
+      {"[[task]]\n[[task]]\nweight = 2\n",
+       "m.toml:3:1: more than one task is not available in this version"},
       {"[optimizer]\nclipvalue = 1\nclipnorm = 1\n", "m.toml:4:12: only one of clipvalue"},
       {"[optimizer]\nkind = 'sgd'\nnesterov = true\n", "m.toml:4:12: \"nesterov\" needs"},
       {"[optimizer]\nschedule = { kind = 'cosine' }\n",

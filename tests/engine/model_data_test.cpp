@@ -77,8 +77,8 @@ TEST(ModelData, IdTowersComeFromTheInteractionsAlone) {
 TEST(ModelData, AGuessedRatingIsCheckedAndAGivenWeightIsUsed) {
   const ModelFolder folder;
   folder.write("r.csv", "user,item,rating\na,1,5\nb,2,high\n");
-  const Error guessed = error_of(
-      [&] { folder.load("[data]\ninteractions = \"r.csv\"\nweight = \"rating\"\n"); });
+  const Error guessed =
+      error_of([&] { folder.load("[data]\ninteractions = \"r.csv\"\nweight = \"rating\"\n"); });
   EXPECT_EQ(guessed.code(), ExitCode::bad_data);
   EXPECT_NE(guessed.where().find("r.csv:3:5"), std::string::npos) << guessed.where();
   folder.write("r.csv", "user,item,rating\na,1,5\nb,2,0.5\n");
@@ -86,8 +86,8 @@ TEST(ModelData, AGuessedRatingIsCheckedAndAGivenWeightIsUsed) {
       folder.load("[data]\ninteractions = \"r.csv\"\nweight = \"rating\"\n");
   EXPECT_EQ(data.train.weight, (std::vector<float>{5, 0.5f}));
   folder.write("r.csv", "user,item,rating\na,1,5\nb,2,-0.5\n");
-  const Error negative = error_of(
-      [&] { folder.load("[data]\ninteractions = \"r.csv\"\nweight = \"rating\"\n"); });
+  const Error negative =
+      error_of([&] { folder.load("[data]\ninteractions = \"r.csv\"\nweight = \"rating\"\n"); });
   EXPECT_EQ(negative.code(), ExitCode::bad_data);
   EXPECT_NE(std::string(negative.what()).find("negative"), std::string::npos);
 }
@@ -95,8 +95,9 @@ TEST(ModelData, AGuessedRatingIsCheckedAndAGivenWeightIsUsed) {
 TEST(ModelData, TwoIdsOfOneTitleAreOneItem) {
   const ModelFolder folder;
   folder.write("r.csv", kRatings);
-  folder.write("m.csv",
-               "movie_id,title,genre\n1,Alien,horror\n2,Brazil,satire\n3,Alien,remake\n4,Dune,sf\n");
+  folder.write(
+      "m.csv",
+      "movie_id,title,genre\n1,Alien,horror\n2,Brazil,satire\n3,Alien,remake\n4,Dune,sf\n");
   const char* toml =
       "[data]\ninteractions = \"r.csv\"\nitems = \"m.csv\"\nitem = \"title\"\n%s"
       "[[feature]]\nname = \"title\"\nof = \"candidate\"\nkind = \"id\"\ndim = 32\n"
@@ -217,11 +218,13 @@ TEST(ModelData, ContextIsOneValueAnInteraction) {
   folder.write("r.csv",
                "user,item,device,time\n"
                "a,1,phone,30\na,2,tv,10\nb,1,tv,5\nb,2,phone,5\nc,1,web,1\n");
-  const auto data = folder
-                        .load("[data]\ninteractions = \"r.csv\"\n"
-                              "[[feature]]\nname = \"user\"\nof = \"query\"\nkind = \"id\"\ndim = 32\n"
-                              "[[feature]]\nname = \"device\"\nof = \"query\"\nkind = \"category\"\ndim = 32\n")
-                        .data;
+  const auto data =
+      folder
+          .load(
+              "[data]\ninteractions = \"r.csv\"\n"
+              "[[feature]]\nname = \"user\"\nof = \"query\"\nkind = \"id\"\ndim = 32\n"
+              "[[feature]]\nname = \"device\"\nof = \"query\"\nkind = \"category\"\ndim = 32\n")
+          .data;
   const FeatureData& device = feature(data, "device");
   EXPECT_TRUE(device.context);
   EXPECT_TRUE(device.rows.empty());
@@ -250,10 +253,11 @@ TEST(ModelData, LastContextSeesValidationRowsButNotTestRows) {
   folder.write("r.csv", rows);
   const auto data =
       folder
-          .load("[data]\ninteractions = \"r.csv\"\n[split]\nmethod = \"leave-last-out\"\n"
-                "validation = 0.3\n"
-                "[[feature]]\nname = \"user\"\nof = \"query\"\nkind = \"id\"\ndim = 32\n"
-                "[[feature]]\nname = \"hour\"\nof = \"query\"\nkind = \"category\"\ndim = 32\n")
+          .load(
+              "[data]\ninteractions = \"r.csv\"\n[split]\nmethod = \"leave-last-out\"\n"
+              "validation = 0.3\n"
+              "[[feature]]\nname = \"user\"\nof = \"query\"\nkind = \"id\"\ndim = 32\n"
+              "[[feature]]\nname = \"hour\"\nof = \"query\"\nkind = \"category\"\ndim = 32\n")
           .data;
   ASSERT_EQ(data.test.size(), 8);
   ASSERT_GT(data.validation.size(), 4);
@@ -271,8 +275,12 @@ TEST(ModelData, TestItemsAndUsersOutsideTheModelAreNumberedApart) {
       "[data]\ninteractions = \"r.csv\"\ntest = \"t.csv\"\n[split]\nmethod = \"file\"\n";
   const auto [config, data] = folder.load(toml);
   EXPECT_TRUE(data.has_test);
-  const auto user = [&](const char* id) { return static_cast<std::int32_t>(*data.users.token_index(id)); };
-  const auto item = [&](const char* id) { return static_cast<std::int32_t>(*data.items.token_index(id)); };
+  const auto user = [&](const char* id) {
+    return static_cast<std::int32_t>(*data.users.token_index(id));
+  };
+  const auto item = [&](const char* id) {
+    return static_cast<std::int32_t>(*data.items.token_index(id));
+  };
   EXPECT_EQ(data.test.user, (std::vector<std::int32_t>{3, user("a"), 3, 4, user("b")}));
   EXPECT_EQ(data.test.item, (std::vector<std::int32_t>{item("1"), 3, 4, 3, item("3")}));
   // The same from load_test_file, also where the file has no other columns.
@@ -283,9 +291,8 @@ TEST(ModelData, TestItemsAndUsersOutsideTheModelAreNumberedApart) {
       load_test_file(config, folder.write("b.csv", "movie_id,user_id\n1,z\n8,a\n"), data);
   EXPECT_EQ(bare.user, (std::vector<std::int32_t>{3, user("a")}));
   EXPECT_EQ(bare.item, (std::vector<std::int32_t>{item("1"), 3}));
-  const Error e = error_of([&] {
-    load_test_file(config, folder.write("w.csv", "user_id,film\na,1\n"), data);
-  });
+  const Error e =
+      error_of([&] { load_test_file(config, folder.write("w.csv", "user_id,film\na,1\n"), data); });
   EXPECT_EQ(e.code(), ExitCode::bad_data);
   EXPECT_NE(std::string(e.what()).find("movie_id"), std::string::npos) << e.what();
 }
@@ -311,8 +318,9 @@ TEST(ModelData, DuplicateIdsOfOneTitleAreDuplicates) {
   folder.write("m.csv", "movie_id,title\n1,Alien\n2,Brazil\n3,Alien\n");
   const auto data =
       folder
-          .load("[data]\ninteractions = \"r.csv\"\nitems = \"m.csv\"\nitem = \"title\"\n"
-                "duplicates = \"first\"\n")
+          .load(
+              "[data]\ninteractions = \"r.csv\"\nitems = \"m.csv\"\nitem = \"title\"\n"
+              "duplicates = \"first\"\n")
           .data;
   EXPECT_EQ(data.train.size(), 2);
   EXPECT_EQ(items_of(data, data.train), (Names{"Alien", "Brazil"}));
@@ -321,8 +329,7 @@ TEST(ModelData, DuplicateIdsOfOneTitleAreDuplicates) {
 TEST(ModelData, WhereLeavesRowsOut) {
   const ModelFolder folder;
   folder.write("r.csv", kRatings);
-  const auto data =
-      folder.load("[data]\ninteractions = \"r.csv\"\nwhere = \"rating >= 3\"\n").data;
+  const auto data = folder.load("[data]\ninteractions = \"r.csv\"\nwhere = \"rating >= 3\"\n").data;
   EXPECT_EQ(data.train.size(), 3);
   EXPECT_EQ(data.report.rows, 3);
   EXPECT_EQ(data.report.filtered, 2);
@@ -352,8 +359,9 @@ TEST(ModelData, IntegerKeysJoinTitlesThatAreText) {
   folder.write("m.csv", "movie_id,title\n007,Alien\n8,1984\n");
   const auto data =
       folder
-          .load("[data]\ninteractions = \"r.csv\"\nitems = \"m.csv\"\nitem = \"title\"\n"
-                "id_type = \"int\"\n")
+          .load(
+              "[data]\ninteractions = \"r.csv\"\nitems = \"m.csv\"\nitem = \"title\"\n"
+              "id_type = \"int\"\n")
           .data;
   EXPECT_EQ(items_of(data, data.train), (Names{"Alien", "1984"}));
   EXPECT_FALSE(data.items.token_index("01984").has_value());
@@ -365,12 +373,15 @@ TEST(ModelData, FeaturesOfBothTowersShareATable) {
   folder.write("m.csv", "item,original\n1,fr\n2,en\n");
   const auto data =
       folder
-          .load("[data]\ninteractions = \"r.csv\"\nitems = \"m.csv\"\n"
-                "[[feature]]\nname = \"user\"\nof = \"query\"\nkind = \"id\"\ndim = 32\n"
-                "[[feature]]\nname = \"lang\"\nof = \"query\"\nkind = \"category\"\ndim = 32\ntable = \"language\"\n"
-                "[[feature]]\nname = \"item\"\nof = \"candidate\"\nkind = \"id\"\ndim = 32\n"
-                "[[feature]]\nname = \"original\"\nof = \"candidate\"\nkind = \"category\"\ndim = 32\n"
-                "table = \"language\"\n")
+          .load(
+              "[data]\ninteractions = \"r.csv\"\nitems = \"m.csv\"\n"
+              "[[feature]]\nname = \"user\"\nof = \"query\"\nkind = \"id\"\ndim = 32\n"
+              "[[feature]]\nname = \"lang\"\nof = \"query\"\nkind = \"category\"\ndim = 32\ntable "
+              "= \"language\"\n"
+              "[[feature]]\nname = \"item\"\nof = \"candidate\"\nkind = \"id\"\ndim = 32\n"
+              "[[feature]]\nname = \"original\"\nof = \"candidate\"\nkind = \"category\"\ndim = "
+              "32\n"
+              "table = \"language\"\n")
           .data;
   ASSERT_EQ(data.tables.size(), 3u);
   EXPECT_EQ(feature(data, "lang").table, feature(data, "original").table);
@@ -391,11 +402,11 @@ TEST(ModelData, TheFingerprintIsOfTheData) {
   EXPECT_EQ(first.size(), 32u);
   EXPECT_EQ(folder.load(toml).data.fingerprint, first);
   seen.insert(first);
-  for (const auto& [from, to] : std::map<std::string, std::string>{
-           {"a,1,5", "a,1,4"},    // a weight
-           {"c,2,2", "c,3,2"},    // an item
-           {"c,2,2", "d,2,2"},    // a name
-           {"a,2,3\nb,1,4", "b,1,4\na,2,3"}}) {
+  for (const auto& [from, to] :
+       std::map<std::string, std::string>{{"a,1,5", "a,1,4"},  // a weight
+                                          {"c,2,2", "c,3,2"},  // an item
+                                          {"c,2,2", "d,2,2"},  // a name
+                                          {"a,2,3\nb,1,4", "b,1,4\na,2,3"}}) {
     std::string other = text;
     other.replace(other.find(from), from.size(), to);
     folder.write("r.csv", other);
@@ -418,9 +429,8 @@ TEST(ModelData, ItemsByUserAreDistinctAscendingAndInside) {
 TEST(ModelData, ColumnsThatNobodyNamed) {
   const ModelFolder folder;
   folder.write("r.csv", kRatings);
-  const Error column = error_of([&] {
-    folder.load("[data]\ninteractions = \"r.csv\"\nuser = \"userid\"\n");
-  });
+  const Error column =
+      error_of([&] { folder.load("[data]\ninteractions = \"r.csv\"\nuser = \"userid\"\n"); });
   EXPECT_EQ(column.code(), ExitCode::bad_data);
   EXPECT_NE(std::string(column.what()).find("user_id"), std::string::npos) << column.what();
   const Error side = error_of([&] {
@@ -431,8 +441,8 @@ TEST(ModelData, ColumnsThatNobodyNamed) {
   EXPECT_EQ(side.code(), ExitCode::usage);
   EXPECT_NE(std::string(side.what()).find("data.items"), std::string::npos) << side.what();
   folder.write("m.csv", "id,genre\n1,x\n");
-  const Error key = error_of(
-      [&] { folder.load("[data]\ninteractions = \"r.csv\"\nitems = \"m.csv\"\n"); });
+  const Error key =
+      error_of([&] { folder.load("[data]\ninteractions = \"r.csv\"\nitems = \"m.csv\"\n"); });
   EXPECT_EQ(key.code(), ExitCode::usage);
   EXPECT_NE(std::string(key.what()).find("items_key"), std::string::npos) << key.what();
 }

@@ -109,7 +109,8 @@ struct Model {
 std::vector<float> table_gradient(const Context& ctx, const Model& m, int p) {
   const Parameter& table = m.registry.at(p);
   std::vector<std::int32_t> rows(static_cast<std::size_t>(table.rows));
-  std::vector<float> values(static_cast<std::size_t>(table.rows * table.cols)), dense(values.size());
+  std::vector<float> values(static_cast<std::size_t>(table.rows * table.cols)),
+      dense(values.size());
   std::int64_t n = 0;
   const auto uses = m.graph->uses_of(p);
   embedding_bag_grad(ctx, uses, table.rows,
@@ -140,7 +141,8 @@ void check_gradients(const Context& ctx, Model& m, const std::vector<std::string
     const Matrix<float> d = m.graph->d_output(m.graph->find(end));
     for (std::int64_t i = 0; i < y.rows; ++i) {
       for (std::int64_t j = 0; j < y.cols; ++j) {
-        ASSERT_NEAR(y(i, j), expected[static_cast<std::size_t>(i)][static_cast<std::size_t>(j)], 2e-5)
+        ASSERT_NEAR(y(i, j), expected[static_cast<std::size_t>(i)][static_cast<std::size_t>(j)],
+                    2e-5)
             << end << ' ' << i << ' ' << j;
         d(i, j) += slope[end](i, j);
       }
@@ -189,7 +191,8 @@ TEST(Network, IdTowersAreTheirTables) {
 }
 
 TEST(Network, TowersThatAreNotGivenAreTheirSidesFeatures) {
-  Model m({}, {{"a", Side::query, "a", 2}, {"b", Side::candidate, "b", 5}, {"c", Side::query, "c", 3}});
+  Model m({},
+          {{"a", Side::query, "a", 2}, {"b", Side::candidate, "b", 5}, {"c", Side::query, "c", 3}});
   EXPECT_EQ(m.graph->width(m.graph->find("query")), 5);
   EXPECT_EQ(m.graph->width(m.graph->find("candidate")), 5);
   m.oracle.networks = {network("query", {"a", "c"}), network("candidate", {"b"})};
@@ -199,10 +202,9 @@ TEST(Network, TowersThatAreNotGivenAreTheirSidesFeatures) {
 
 TEST(Network, EveryActivation) {
   const Context ctx(Backend::cpu, 2);
-  for (const Activation a :
-       {Activation::linear, Activation::relu, Activation::gelu, Activation::tanh,
-        Activation::sigmoid, Activation::elu, Activation::selu, Activation::softplus,
-        Activation::swish}) {
+  for (const Activation a : {Activation::linear, Activation::relu, Activation::gelu,
+                             Activation::tanh, Activation::sigmoid, Activation::elu,
+                             Activation::selu, Activation::softplus, Activation::swish}) {
     SCOPED_TRACE(static_cast<int>(a));
     for (const bool bias : {true, false}) {
       Model m({network("query", {"user"}, {mlp({7, 5, 3}, a, a, bias)}),
@@ -324,7 +326,8 @@ TEST(Network, OneSideAlone) {
   const Rows64 expected = m.oracle.output(m.parameters(), "query", 5);
   for (std::int64_t i = 0; i < 5; ++i) {
     for (std::int64_t j = 0; j < 3; ++j) {
-      EXPECT_NEAR(y(i, j), expected[static_cast<std::size_t>(i)][static_cast<std::size_t>(j)], 1e-5);
+      EXPECT_NEAR(y(i, j), expected[static_cast<std::size_t>(i)][static_cast<std::size_t>(j)],
+                  1e-5);
     }
   }
 }

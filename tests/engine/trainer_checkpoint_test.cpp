@@ -36,8 +36,12 @@ std::optional<Ending> go_on(const Loaded& l, const std::filesystem::path& folder
     if (recorder.steps == stop_after) stop.request_stop();
   };
   if (trainer.run(recorder, stop.get_token()) == TrainOutcome::stopped) return std::nullopt;
-  Ending end{all_values(trainer.model().registry()), trainer.epochs_done(), trainer.best_epoch(),
-             ctx.state()->step, {}, {}};
+  Ending end{all_values(trainer.model().registry()),
+             trainer.epochs_done(),
+             trainer.best_epoch(),
+             ctx.state()->step,
+             {},
+             {}};
   for (const EpochReport& e : recorder.epochs) {
     end.losses.push_back(e.loss_mean);
     end.validations.push_back(e.validation.value_or(0));
@@ -81,16 +85,16 @@ TEST_P(StopAndResume, AtEveryStep) {
 
 INSTANTIATE_TEST_SUITE_P(
     Kinds, StopAndResume,
-    testing::Values(
-        std::vector<std::string>{"optimizer.kind=adam", "task.negatives.uniform=9"},
-        std::vector<std::string>{"optimizer.kind=adagrad", "task.negatives.popularity=9",
-                                 "train.checkpoint_steps=2"},
-        std::vector<std::string>{"optimizer.kind=sgd", "optimizer.momentum=0.9",
-                                 "train.shuffle=once", "train.drop_remainder=true"},
-        std::vector<std::string>{"train.early_stop={metric=\"ndcg@5\",patience=1}",
-                                 "split.validation=0.2", "optimizer.learning_rate=0.2",
-                                 "train.checkpoint_steps=3", "train.epochs=6",
-                                 "optimizer.schedule={kind=\"cosine\",decay_steps=15}"}));
+    testing::Values(std::vector<std::string>{"optimizer.kind=adam", "task.negatives.uniform=9"},
+                    std::vector<std::string>{"optimizer.kind=adagrad",
+                                             "task.negatives.popularity=9",
+                                             "train.checkpoint.steps=2"},
+                    std::vector<std::string>{"optimizer.kind=sgd", "optimizer.momentum=0.9",
+                                             "train.shuffle=once", "train.drop_remainder=true"},
+                    std::vector<std::string>{
+                        "train.early_stop={metric=\"ndcg@5\",patience=1}", "split.validation=0.2",
+                        "optimizer.learning_rate=0.2", "train.checkpoint.steps=3", "train.epochs=6",
+                        "optimizer.schedule={kind=\"cosine\",decay_steps=15}"}));
 
 TEST(TrainerCheckpoint, StoppedAgainAndAgain) {
   const Loaded l = load(ratings().config({"train.epochs=3", "train.batch_size=32"}));
@@ -119,7 +123,7 @@ TEST(TrainerCheckpoint, AStopBeforeTheFirstStepIsKept) {
 TEST(TrainerCheckpoint, DamagedCheckpointsArePassedOver) {
   const Loaded l = load(ratings().config(
       {"train.epochs=4", "train.batch_size=32", "split.validation=0.2",
-       "train.early_stop={metric=\"ndcg@5\",patience=9}", "train.checkpoint_steps=2"}));
+       "train.early_stop={metric=\"ndcg@5\",patience=9}", "train.checkpoint.steps=2"}));
   const TempFolder whole;
   const Ending expected = go_on(l, whole.path()).value();
   for (const std::int64_t stop : {4, 7, 10}) {
@@ -178,8 +182,8 @@ TEST(TrainerCheckpoint, InsideAnEpochTheBatchesMustStayTheSame) {
   Loaded shorter = l;
   shorter.config.train.epochs = 1;
   ASSERT_TRUE(go_on(shorter, between.path()).has_value());
-  for (const char* change : {"train.batch_size=16", "train.seed=3", "train.shuffle=none",
-                             "train.drop_remainder=true"}) {
+  for (const char* change :
+       {"train.batch_size=16", "train.seed=3", "train.shuffle=none", "train.drop_remainder=true"}) {
     SCOPED_TRACE(change);
     const Loaded other = load(ratings().config({"train.batch_size=32", change}));
     ASSERT_EQ(other.data.fingerprint, l.data.fingerprint);
@@ -190,14 +194,16 @@ TEST(TrainerCheckpoint, InsideAnEpochTheBatchesMustStayTheSame) {
 }
 
 TEST(TrainerCheckpoint, KeepsTheNewestOnesAndOneBestFile) {
-  const Loaded l = load(ratings().config(
-      {"train.epochs=5", "train.batch_size=32", "split.validation=0.2", "train.keep_checkpoints=2",
-       "train.early_stop={metric=\"ndcg@5\",patience=9}"}));
+  const Loaded l = load(ratings().config({"train.epochs=5", "train.batch_size=32",
+                                          "split.validation=0.2", "train.checkpoint.keep=2",
+                                          "train.early_stop={metric=\"ndcg@5\",patience=9}"}));
   const TempFolder folder;
   const Ending end = go_on(l, folder.path()).value();
   const auto names = names_in(folder.path());
   EXPECT_EQ(names.size(), 3u);
-  EXPECT_EQ(std::count(names.begin(), names.end(), "best-" + std::to_string(end.best) + ".safetensors"), 1);
+  EXPECT_EQ(
+      std::count(names.begin(), names.end(), "best-" + std::to_string(end.best) + ".safetensors"),
+      1);
 }
 
 }  // namespace

@@ -29,7 +29,8 @@ std::vector<float> trained(const Loaded& l, int threads, Recorder* recorder = nu
 
 TEST(Trainer, LearnsPlantedTastes) {
   for (const char* kind : {"adam", "adagrad", "sgd"}) {
-    const Loaded l = load(ratings().config({"train.epochs=6", "optimizer.kind=" + std::string(kind)}));
+    const Loaded l =
+        load(ratings().config({"train.epochs=6", "optimizer.kind=" + std::string(kind)}));
     Recorder recorder;
     trained(l, 2, &recorder);
     ASSERT_EQ(recorder.epochs.size(), 6u);
@@ -44,7 +45,7 @@ TEST(Trainer, LearnsPlantedTastes) {
 }
 
 TEST(Trainer, SameSeedSameBitsForAnyThreadCount) {
-  for (const std::string& more :
+  for (const std::string more :
        {"task.negatives.uniform=30", "task.mask_known_positives=true", "optimizer.kind=adagrad",
         "task.num_hard_negatives=5", "train.early_stop={metric=\"recall@5\",patience=1}"}) {
     const Loaded l = load(ratings().config({"task.negatives.popularity=20", more}));
@@ -80,9 +81,9 @@ TEST(Trainer, ALossOfWeightedRowsWeighsThem) {
 }
 
 TEST(Trainer, TakesNoMemoryAfterTheFirstStep) {
-  const Loaded l = load(ratings().config(
-      {"train.batch_size=64", "task.negatives.uniform=16", "task.mask_known_positives=true",
-       "optimizer.global_clipnorm=1.0"}));
+  const Loaded l =
+      load(ratings().config({"train.batch_size=64", "task.negatives.uniform=16",
+                             "task.mask_known_positives=true", "optimizer.global_clipnorm=1.0"}));
   const TempFolder folder;
   const Context ctx(Backend::cpu, 2);
   Recorder recorder;
@@ -101,8 +102,9 @@ TEST(Trainer, TakesNoMemoryAfterTheFirstStep) {
 }
 
 TEST(Trainer, StopsEarlyWithTheBestWeights) {
-  const Loaded l = load(ratings().config(
-      {"train.epochs=40", "train.early_stop={metric=\"ndcg@10\",patience=2}", "optimizer.learning_rate=0.1"}));
+  const Loaded l =
+      load(ratings().config({"train.epochs=40", "train.early_stop={metric=\"ndcg@10\",patience=2}",
+                             "optimizer.learning_rate=0.1"}));
   ASSERT_GT(l.data.validation.size(), 0);
   const TempFolder folder;
   const Context ctx(Backend::cpu, 2);
@@ -132,8 +134,8 @@ TEST(Trainer, StopsEarlyWithTheBestWeights) {
 }
 
 TEST(Trainer, NumbersThatAreNotFiniteStopTheRun) {
-  const Loaded huge =
-      load(ratings().config({"optimizer.kind=sgd", "optimizer.learning_rate=1e30", "task.similarity=dot"}));
+  const Loaded huge = load(ratings().config(
+      {"optimizer.kind=sgd", "optimizer.learning_rate=1e30", "task.similarity=dot"}));
   Loaded infinite = load(ratings().config());
   infinite.data.train.weight.assign(static_cast<std::size_t>(infinite.data.train.size()), 1.0f);
   infinite.data.train.weight[100] = std::numeric_limits<float>::infinity();

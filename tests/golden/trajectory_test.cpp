@@ -16,7 +16,8 @@ namespace {
 
 bool known_optimizer(const Json& o) {
   const auto name = o.at("name").get<std::string>();
-  if (name == "composite") return known_optimizer(o.at("tables")) && known_optimizer(o.at("others"));
+  if (name == "composite")
+    return known_optimizer(o.at("tables")) && known_optimizer(o.at("others"));
   return name == "sgd" || name == "adagrad" || name == "adam";
 }
 
@@ -37,7 +38,9 @@ bool supported(const Json& c) {
 OptimizerGroupConfig group(const Json& o) {
   OptimizerGroupConfig g;
   const auto name = o.at("name").get<std::string>();
-  g.options.kind = name == "sgd" ? OptimizerKind::sgd : name == "adam" ? OptimizerKind::adam : OptimizerKind::adagrad;
+  g.options.kind = name == "sgd"    ? OptimizerKind::sgd
+                   : name == "adam" ? OptimizerKind::adam
+                                    : OptimizerKind::adagrad;
   g.options.sparse = SparseUpdate::exact;
   g.options.epsilon = o.value("epsilon", 1e-7f);
   g.options.beta_1 = o.value("beta_1", 0.9f);
@@ -61,7 +64,8 @@ Config config_of(const Json& c) {
   TaskConfig task;
   task.similarity = p.value("normalise", false) ? Similarity::cosine : Similarity::dot;
   task.temperature = p.value("temperature", 1.0);
-  task.sampling_correction = p.value("sampling", false) ? SamplingCorrection::frequency : SamplingCorrection::none;
+  task.sampling_correction =
+      p.value("sampling", false) ? SamplingCorrection::frequency : SamplingCorrection::none;
   task.remove_accidental_hits = p.value("remove_accidental_hits", false);
   task.num_hard_negatives = p.value("num_hard_negatives", 0);
   task.mean_reduction = p.value("reduction", "sum") == "mean";
@@ -73,7 +77,8 @@ Config config_of(const Json& c) {
   for (const char* side : {"query", "candidate"}) {
     LayerConfig mlp;
     for (int i = 0;; ++i) {
-      const std::string bias = "initial:" + std::string(side) + "_dense" + std::to_string(i) + "_bias";
+      const std::string bias =
+          "initial:" + std::string(side) + "_dense" + std::to_string(i) + "_bias";
       if (!c.at("inputs").contains(bias)) break;
       mlp.units.push_back(c.at("inputs").at(bias).at("shape")[0].get<std::int64_t>());
     }
@@ -90,7 +95,8 @@ Config config_of(const Json& c) {
 /// Entities are all users and titles that occur; their table rows follow Keras's StringLookup.
 ModelData data_of(const Json& c, const std::string& part) {
   const Json& in = c.at("inputs");
-  const auto users = tensor(in.at("user_vocabulary")).text, titles = tensor(in.at("title_vocabulary")).text;
+  const auto users = tensor(in.at("user_vocabulary")).text,
+             titles = tensor(in.at("title_vocabulary")).text;
   ModelData d;
   VocabularyOptions none;
   none.oov = 0;
@@ -102,7 +108,8 @@ ModelData data_of(const Json& c, const std::string& part) {
   d.users = Vocabulary(entities, std::vector<std::int64_t>(entities.size(), 1), none);
   d.items = Vocabulary(titles, std::vector<std::int64_t>(titles.size(), 1), none);
   d.item_counts = d.items.counts();
-  const auto add = [&](const std::string& name, Side side, const std::vector<std::string>& vocabulary,
+  const auto add = [&](const std::string& name, Side side,
+                       const std::vector<std::string>& vocabulary,
                        const std::vector<std::string>& values, const std::string& table) {
     TableData t;
     t.name = name;
@@ -112,7 +119,8 @@ ModelData data_of(const Json& c, const std::string& part) {
     f.config.name = name;
     f.config.of = side;
     f.table = static_cast<int>(d.tables.size());
-    for (const std::string& v : values) f.rows.push_back(static_cast<std::int32_t>(*t.vocabulary.row(v)));
+    for (const std::string& v : values)
+      f.rows.push_back(static_cast<std::int32_t>(*t.vocabulary.row(v)));
     d.tables.push_back(std::move(t));
     d.features.push_back(std::move(f));
   };
@@ -128,7 +136,8 @@ ModelData data_of(const Json& c, const std::string& part) {
   if (in.contains(part + "_sampling_probability")) {
     d.item_probability.assign(titles.size(), 1.0f);
     const auto p = tensor(in.at(part + "_sampling_probability")).floats();
-    for (std::size_t i = 0; i < p.size(); ++i) d.item_probability[static_cast<std::size_t>(d.train.item[i])] = p[i];
+    for (std::size_t i = 0; i < p.size(); ++i)
+      d.item_probability[static_cast<std::size_t>(d.train.item[i])] = p[i];
   }
   return d;
 }
@@ -183,7 +192,8 @@ void check_test(const Json& c, const Context& ctx, const Config& config) {
   BatchStream stream(data, test.train, test.tasks[0]);
   WorkspacePlan plan;
   TwoTower& model = trainer.model();
-  RetrievalTask task(test.tasks[0], model.graph(), plan, stream.batch_size(), stream.max_candidates());
+  RetrievalTask task(test.tasks[0], model.graph(), plan, stream.batch_size(),
+                     stream.max_candidates());
   plan.commit(ctx.backend());
   std::vector<double> losses;
   for (std::int64_t step = 0; step < stream.steps_per_epoch(); ++step) {
@@ -193,21 +203,26 @@ void check_test(const Json& c, const Context& ctx, const Config& config) {
     task.run(ctx, model.graph(), batch, &loss);
     losses.push_back(loss);
   }
-  expect_close(losses, tensor(c.at("expected").at("evaluate_loss_per_batch")).data, 3e-5, 1e-5, "test losses");
+  expect_close(losses, tensor(c.at("expected").at("evaluate_loss_per_batch")).data, 3e-5, 1e-5,
+               "test losses");
 
   const ItemIndex index = build_index(ctx, model, data);
   const std::int64_t n = data.train.size();
-  std::vector<float> q(static_cast<std::size_t>(n * model.width())), scores(static_cast<std::size_t>(n));
+  std::vector<float> q(static_cast<std::size_t>(n * model.width())),
+      scores(static_cast<std::size_t>(n));
   const Matrix<float> queries(q.data(), n, model.width());
   model.encode_queries(ctx, queries_of_interactions(data, data.train), 0, queries);
   pair_scores(ctx, queries, 1, index.view(), {data.train.item.data(), n}, {scores.data(), n});
   std::vector<std::int64_t> above(static_cast<std::size_t>(n));
   const std::vector<std::int32_t> strictly(static_cast<std::size_t>(n), -1);
-  count_above(ctx, queries, 1, index.view(), {}, {scores.data(), n}, {strictly.data(), n}, {above.data(), n});
+  count_above(ctx, queries, 1, index.view(), {}, {scores.data(), n}, {strictly.data(), n},
+              {above.data(), n});
   const auto expected = tensor(c.at("expected").at("test_rank")).data;
   int off = 0;
-  for (std::size_t i = 0; i < expected.size(); ++i) off += static_cast<double>(above[i]) != expected[i];
-  EXPECT_LE(off, 1) << "test items with another rank";  // two scores may lie closer than float32 tells apart
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    off += static_cast<double>(above[i]) != expected[i];
+  EXPECT_LE(off, 1)
+      << "test items with another rank";  // two scores may lie closer than float32 tells apart
 }
 
 TEST(Trajectory, AllCases) {

@@ -48,8 +48,9 @@ Tensor tensor(const Json& json) {
     } else {
       t.data.push_back(number(v));
       if (v.is_number_integer()) {
-        t.integers.push_back(v.is_number_unsigned() ? static_cast<std::int64_t>(v.get<std::uint64_t>())
-                                                    : v.get<std::int64_t>());
+        t.integers.push_back(v.is_number_unsigned()
+                                 ? static_cast<std::int64_t>(v.get<std::uint64_t>())
+                                 : v.get<std::int64_t>());
       }
     }
   }
@@ -58,12 +59,22 @@ Tensor tensor(const Json& json) {
 
 std::vector<std::filesystem::path> golden_files(const std::string& topic) {
   const char* dir = std::getenv("BELFRY_GOLDEN_DIR");
-  const std::filesystem::path root = dir != nullptr && *dir != 0 ? dir : BELFRY_SOURCE_DIR "/tests/golden";
+  const std::filesystem::path root =
+      dir != nullptr && *dir != 0 ? dir : BELFRY_SOURCE_DIR "/tests/golden";
   std::vector<std::filesystem::path> files;
+  if (!std::filesystem::is_directory(root)) {
+    ADD_FAILURE() << "BELFRY_GOLDEN_DIR names no folder: " << root;
+    return files;
+  }
   for (const auto& entry : std::filesystem::directory_iterator(root)) {
     const std::string stem = entry.path().stem().string();
     if (entry.path().extension() != ".json") continue;
-    if (stem == topic || stem.rfind(topic + "-", 0) == 0) files.push_back(entry.path());
+    // retrieval_loss.json, retrieval_loss-7.json, retrieval_loss_seed7.json, retrieval_loss.7.json
+    const bool more = stem.size() > topic.size() && stem.rfind(topic, 0) == 0;
+    if (stem == topic ||
+        (more && std::isalpha(static_cast<unsigned char>(stem[topic.size()])) == 0)) {
+      files.push_back(entry.path());
+    }
   }
   std::sort(files.begin(), files.end());
   if (files.empty() && dir == nullptr) ADD_FAILURE() << "no golden file of topic " << topic;
@@ -75,8 +86,8 @@ Json load_json(const std::filesystem::path& path) {
   return Json::parse(in);
 }
 
-void expect_close(const std::vector<double>& actual, const std::vector<double>& expected, double rtol,
-                  double atol, const std::string& what) {
+void expect_close(const std::vector<double>& actual, const std::vector<double>& expected,
+                  double rtol, double atol, const std::string& what) {
   ASSERT_EQ(actual.size(), expected.size()) << what;
   double worst = 0;
   std::size_t at = 0;
@@ -90,8 +101,8 @@ void expect_close(const std::vector<double>& actual, const std::vector<double>& 
     }
   }
   if (!(worst <= 1)) {
-    ADD_FAILURE() << what << ": element " << at << " is " << actual[at] << ", expected " << expected[at]
-                  << " (" << worst << " x the tolerance)";
+    ADD_FAILURE() << what << ": element " << at << " is " << actual[at] << ", expected "
+                  << expected[at] << " (" << worst << " x the tolerance)";
   }
 }
 

@@ -25,17 +25,17 @@ struct Tensor {
   std::int64_t cols() const;  ///< product of all but the first extent
   std::vector<float> floats() const { return {data.begin(), data.end()}; }
 };
-Tensor tensor(const Json& json);          ///< also plain numbers (shape []) and lists of numbers
-double number(const Json& json);          ///< a plain number, or "nan", "inf", "-inf"
+Tensor tensor(const Json& json);  ///< also plain numbers (shape []) and lists of numbers
+double number(const Json& json);  ///< a plain number, or "nan", "inf", "-inf"
 
-/// The golden files of a topic ("retrieval_loss": retrieval_loss.json, retrieval_loss-*.json), from
+/// The golden files of a topic ("retrieval_loss": retrieval_loss.json, retrieval_loss-7.json, ...), from
 /// BELFRY_GOLDEN_DIR or tests/golden. Fails the current test when there is none.
 std::vector<std::filesystem::path> golden_files(const std::string& topic);
 Json load_json(const std::filesystem::path& path);
 
 /// |actual - expected| <= atol + rtol |expected| for every element (nan equals nan); reports the worst
 /// element and the share of the tolerance used.
-void expect_close(const std::vector<double>& actual, const std::vector<double>& expected, double rtol,
-                  double atol, const std::string& what);
+void expect_close(const std::vector<double>& actual, const std::vector<double>& expected,
+                  double rtol, double atol, const std::string& what);
 
 }  // namespace belfry::test

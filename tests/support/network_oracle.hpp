@@ -50,7 +50,7 @@ using Parameters64 = std::map<std::string, Parameter64>;
 struct NetworkOracle {
   std::vector<NetworkConfig> networks;
   std::vector<FeatureInput> features;
-  std::vector<std::string> table_of;            ///< parameter name of each feature's table
+  std::vector<std::string> table_of;           ///< parameter name of each feature's table
   std::vector<std::vector<std::int32_t>> ids;  ///< per feature
   std::int64_t queries = 0;
 

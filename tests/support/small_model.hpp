@@ -69,7 +69,8 @@ class SmallRatings {
   std::string csv() const { return (folder_ / "ratings.csv").string(); }
   const std::filesystem::path& root() const { return folder_.path(); }
   Config config(std::vector<std::string> overrides = {}) const {
-    std::vector<std::string> all{"train.epochs=2", "train.batch_size=100", "train.early_stop=false"};
+    std::vector<std::string> all{"train.epochs=2", "train.batch_size=100",
+                                 "train.early_stop=false"};
     all.insert(all.end(), overrides.begin(), overrides.end());
     Config c = config_for_data(csv(), all);
     if (c.features.empty()) {

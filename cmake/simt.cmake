@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+# Kernel files (.cu) on the host executor of tests/simt, in three builds:
+#   plain  optimised; outputs are compared
+#   asan   address and undefined-behaviour sanitizers, leaks; device memory is closed to host code
+#   check  every access of a kernel is watched: bounds, uninitialised reads, data races
+# CUDA's headers (float4, bf16) are needed, no more of CUDA: the toolkit's, else the header wheels that
+# tests/simt/fetch_cuda_headers.sh puts into build/cuda-headers.
+set(BELFRY_SIMT_BUILDS plain asan check)
+
+find_program(BELFRY_NVCC nvcc HINTS /usr/local/cuda/bin)
+set(BELFRY_CUDA_HINTS ${CMAKE_SOURCE_DIR}/build/cuda-headers/nvidia/cu13/include)
+if(BELFRY_NVCC)
+  get_filename_component(nvcc_real ${BELFRY_NVCC} REALPATH)
+  get_filename_component(nvcc_bin ${nvcc_real} DIRECTORY)
+  list(PREPEND BELFRY_CUDA_HINTS ${nvcc_bin}/../include)
+endif()
+find_path(BELFRY_CUDA_INCLUDE cuda_bf16.h HINTS ${BELFRY_CUDA_HINTS} PATHS /usr/local/cuda/include)
+set(BELFRY_SIMT ON)
+if(NOT BELFRY_CUDA_INCLUDE)
+  set(BELFRY_SIMT OFF)
+  message(STATUS "simt: CUDA's headers not found (tests/simt/fetch_cuda_headers.sh gets them): kernel tests are skipped")
+endif()
+
+# The executor in one build, and how kernel files are compiled for it.
+function(belfry_add_simt_executor build)
+  set(folder ${CMAKE_SOURCE_DIR}/tests/simt)
+  add_library(belfry_simt_${build} OBJECT EXCLUDE_FROM_ALL
+    ${folder}/device_simt.cpp ${folder}/host/barrier.cpp ${folder}/host/checker.cpp
+    ${folder}/host/clocks.cpp ${folder}/host/copies.cpp ${folder}/host/fiber.cpp
+    ${folder}/host/memory.cpp ${folder}/host/options.cpp ${folder}/host/queue.cpp
+    ${folder}/host/scheduler.cpp ${folder}/host/symbols.cpp ${folder}/host/warp.cpp
+    $<$<STREQUAL:${build},check>:${folder}/host/tsan_hooks.cpp>)
+  target_compile_definitions(belfry_simt_${build} PUBLIC BELFRY_SIMT)
+  target_include_directories(belfry_simt_${build} PUBLIC ${CMAKE_SOURCE_DIR} ${folder})
+  target_include_directories(belfry_simt_${build} SYSTEM PUBLIC ${BELFRY_CUDA_INCLUDE})
+  # -g1: lines for reports. Float casts of float4 alias; sums are fused only where the code says fma.
+  target_compile_options(belfry_simt_${build} PUBLIC -Wall -Wextra $<$<BOOL:${BELFRY_WERROR}>:-Werror>
+    -g1 -fno-strict-aliasing -ffp-contract=off)
+  if(build STREQUAL asan)
+    target_compile_options(belfry_simt_asan PUBLIC -O1 -fsanitize=address,undefined
+      -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    target_link_options(belfry_simt_asan PUBLIC -fsanitize=address,undefined)
+  else()
+    target_compile_options(belfry_simt_${build} PUBLIC -O2)
+  endif()
+  if(build STREQUAL check)
+    # No -fsanitize=thread here: libtsan stays out, tsan_hooks.cpp is in its place.
+    target_link_options(belfry_simt_check PUBLIC -Wl,--wrap=memcpy,--wrap=memmove,--wrap=memset)
+  endif()
+endfunction()
+
+# belfry_add_simt(NAME sources... [LINK libraries...]): the executables simt_BUILD_NAME, whose tests CTest
+# knows as simt-BUILD.Suite.Case. Sources ending in .cu are kernel files.
+function(belfry_add_simt name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "LINK")
+  if(NOT BELFRY_SIMT)
+    return()
+  endif()
+  set(kernel_files ${arg_UNPARSED_ARGUMENTS})
+  list(FILTER kernel_files INCLUDE REGEX "\\.cu$")
+  set_source_files_properties(${kernel_files} PROPERTIES LANGUAGE CXX)
+  foreach(build IN LISTS BELFRY_SIMT_BUILDS)
+    if(NOT TARGET belfry_simt_${build})
+      belfry_add_simt_executor(${build})
+    endif()
+    set(target simt_${build}_${name})
+    # Kernel files first, and in a library of their own for their own flags: where an inline function is
+    # in several objects the linker takes the first, which must be the watched one.
+    add_library(${target}_kernels OBJECT ${kernel_files})
+    target_compile_options(${target}_kernels PRIVATE -x c++ $<$<STREQUAL:${build},check>:-fsanitize=thread>)
+    target_link_libraries(${target}_kernels PRIVATE belfry_simt_${build} GTest::gtest ${arg_LINK})
+    set(others ${arg_UNPARSED_ARGUMENTS})
+    list(FILTER others EXCLUDE REGEX "\\.cu$")
+    add_executable(${target} $<TARGET_OBJECTS:${target}_kernels> ${others})
+    target_link_libraries(${target} PRIVATE belfry_simt_${build} ${arg_LINK} GTest::gtest_main)
+    gtest_discover_tests(${target} TEST_PREFIX "simt-${build}." DISCOVERY_TIMEOUT 60
+      PROPERTIES TIMEOUT 300 LABELS simt-${build})
+  endforeach()
+endfunction()
+
+# One test that says so where the builds above are missing.
+function(belfry_add_simt_absence_test)
+  if(NOT BELFRY_SIMT)
+    add_test(NAME simt COMMAND sh -c "echo 'CUDA headers not found: kernel tests are skipped'; exit 77")
+    set_tests_properties(simt PROPERTIES SKIP_RETURN_CODE 77)
+  endif()
+endfunction()

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+// device.hpp on the CUDA runtime. Host code only: an ordinary C++ compiler takes it too.
+#include <cuda_runtime_api.h>
+
+#include <atomic>
+#include <mutex>
+#include <unordered_map>
+
+#include "kernels/core/device.hpp"
+
+namespace belfry::simt {
+
+namespace {
+
+struct AtomicCounters {
+  std::atomic<std::int64_t> allocations{0}, synchronisations{0}, launches{0}, graph_launches{0},
+      live_bytes{0};
+};
+AtomicCounters counts;
+
+Failure failure_of(cudaError_t code) {
+  switch (code) {
+    case cudaErrorMemoryAllocation: return Failure::out_of_memory;
+    case cudaErrorNoDevice:
+    case cudaErrorInvalidDevice:
+    case cudaErrorDevicesUnavailable: return Failure::no_device;
+    case cudaErrorInsufficientDriver: return Failure::old_driver;
+    case cudaErrorStubLibrary:
+    case cudaErrorInitializationError:
+    case cudaErrorSystemDriverMismatch: return Failure::no_driver;
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorInvalidKernelImage:
+    case cudaErrorUnsupportedPtxVersion: return Failure::wrong_architecture;
+    case cudaErrorInvalidConfiguration:
+    case cudaErrorLaunchOutOfResources:
+    case cudaErrorCooperativeLaunchTooLarge:
+    case cudaErrorInvalidDeviceFunction: return Failure::bad_launch;
+    case cudaErrorInvalidValue:
+    case cudaErrorInvalidDevicePointer:
+    case cudaErrorInvalidMemcpyDirection:
+    case cudaErrorInvalidResourceHandle:
+    case cudaErrorNotReady: return Failure::bad_argument;
+    case cudaErrorStreamCaptureUnsupported:
+    case cudaErrorStreamCaptureInvalidated:
+    case cudaErrorStreamCaptureMerge:
+    case cudaErrorStreamCaptureUnmatched:
+    case cudaErrorStreamCaptureUnjoined:
+    case cudaErrorStreamCaptureIsolation:
+    case cudaErrorStreamCaptureImplicit:
+    case cudaErrorCapturedEvent:
+    case cudaErrorStreamCaptureWrongThread: return Failure::capture;
+    default: return Failure::sticky;
+  }
+}
+
+[[noreturn]] void raise(cudaError_t code, const std::string& what) {
+  cudaGetLastError();  // a sticky one stays all the same
+  throw DeviceFailure(failure_of(code), what + ": " + cudaGetErrorString(code));
+}
+void check(cudaError_t code, const char* what) {
+  if (code != cudaSuccess) raise(code, what);
+}
+
+cudaStream_t stream_of(const Stream* s) {
+  return s != nullptr ? static_cast<cudaStream_t>(s->native()) : nullptr;
+}
+
+
+std::string text(const Dims& d) {
+  const auto extent = [](const Extent& e) {
+    return "(" + std::to_string(e.x) + "," + std::to_string(e.y) + "," + std::to_string(e.z) + ")";
+  };
+  return "launch of grid " + extent(d.grid) + ", block " + extent(d.block) + ", shared memory " +
+         std::to_string(d.smem);
+}
+
+/// More than 48 KiB of dynamic shared memory must be asked for, once per kernel and size.
+void allow_shared_memory(const void* function, std::int64_t bytes) {
+  if (bytes <= 48 * 1024) return;
+  static std::mutex mutex;
+  static std::unordered_map<const void*, std::int64_t> allowed;
+  const std::lock_guard<std::mutex> lock(mutex);
+  std::int64_t& most = allowed[function];
+  if (most >= bytes) return;
+  check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(bytes)),
+        "shared memory of a kernel");
+  most = bytes;
+}
+
+}  // namespace
+
+DeviceInfo device_info() {
+  int count = 0;
+  check(cudaGetDeviceCount(&count), "looking for a GPU");
+  if (count == 0) throw DeviceFailure(Failure::no_device, "looking for a GPU: there is none");
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  cudaDeviceProp p{};
+  check(cudaGetDeviceProperties(&p, device), "cudaGetDeviceProperties");
+  DeviceInfo info{.name = p.name, .major = p.major, .minor = p.minor,
+                  .multiprocessors = p.multiProcessorCount,
+                  .memory_bytes = static_cast<std::int64_t>(p.totalGlobalMem)};
+  check(cudaDriverGetVersion(&info.driver), "cudaDriverGetVersion");
+  check(cudaRuntimeGetVersion(&info.runtime), "cudaRuntimeGetVersion");
+  return info;
+}
+
+Counters counters() {
+  return {counts.allocations, counts.synchronisations, counts.launches, counts.graph_launches,
+          counts.live_bytes};
+}
+
+namespace {
+/// Sizes of live buffers, for Counters::live_bytes.
+std::mutex sizes_mutex;
+std::unordered_map<void*, std::int64_t> sizes;
+}  // namespace
+
+void* device_malloc(std::int64_t bytes) {
+  if (bytes == 0) return nullptr;
+  void* p = nullptr;
+  const cudaError_t code = cudaMalloc(&p, static_cast<std::size_t>(bytes));
+  if (code != cudaSuccess) raise(code, "device memory of " + std::to_string(bytes) + " bytes");
+  ++counts.allocations;
+  counts.live_bytes += bytes;
+  const std::lock_guard<std::mutex> lock(sizes_mutex);
+  sizes[p] = bytes;
+  return p;
+}
+void device_free(void* data) noexcept {
+  if (data == nullptr) return;
+  cudaFree(data);
+  const std::lock_guard<std::mutex> lock(sizes_mutex);
+  if (const auto found = sizes.find(data); found != sizes.end()) {
+    counts.live_bytes -= found->second;
+    sizes.erase(found);
+  }
+}
+void* pinned_malloc(std::int64_t bytes) {
+  if (bytes == 0) return nullptr;
+  void* p = nullptr;
+  check(cudaMallocHost(&p, static_cast<std::size_t>(bytes)), "pinned memory");
+  ++counts.allocations;
+  return p;
+}
+void pinned_free(void* data) noexcept {
+  if (data != nullptr) cudaFreeHost(data);
+}
+
+Stream::Stream() {
+  cudaStream_t s = nullptr;
+  check(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), "a stream");
+  native_ = s;
+}
+Stream::~Stream() {
+  cudaStreamSynchronize(stream_of(this));
+  cudaStreamDestroy(stream_of(this));
+}
+void Stream::sync() {
+  ++counts.synchronisations;
+  check(cudaStreamSynchronize(stream_of(this)), "waiting for a stream");
+}
+void Stream::wait(const Event& event) {
+  check(cudaStreamWaitEvent(stream_of(this), static_cast<cudaEvent_t>(event.native_), 0),
+        "a stream waits for an event");
+}
+
+Event::Event() {
+  cudaEvent_t e = nullptr;
+  check(cudaEventCreate(&e), "an event");
+  native_ = e;
+}
+Event::~Event() { cudaEventDestroy(static_cast<cudaEvent_t>(native_)); }
+void Event::record(Stream& stream) {
+  check(cudaEventRecord(static_cast<cudaEvent_t>(native_), stream_of(&stream)), "recording an event");
+}
+void Event::sync() {
+  ++counts.synchronisations;
+  check(cudaEventSynchronize(static_cast<cudaEvent_t>(native_)), "waiting for an event");
+}
+bool Event::done() const {
+  const cudaError_t code = cudaEventQuery(static_cast<cudaEvent_t>(native_));
+  if (code == cudaErrorNotReady) return false;
+  check(code, "asking for an event");
+  return true;
+}
+float Event::since(const Event& start) const {
+  float ms = 0;
+  check(cudaEventElapsedTime(&ms, static_cast<cudaEvent_t>(start.native_),
+                             static_cast<cudaEvent_t>(native_)),
+        "the time between two events");
+  return ms;
+}
+
+Graph Graph::capture(Stream& stream, const std::function<void()>& body) {
+  cudaStream_t s = stream_of(&stream);
+  check(cudaStreamBeginCapture(s, cudaStreamCaptureModeGlobal), "beginning a capture");
+  cudaGraph_t graph = nullptr;
+  try {
+    body();
+  } catch (...) {
+    cudaStreamEndCapture(s, &graph);
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    cudaGetLastError();
+    throw;
+  }
+  check(cudaStreamEndCapture(s, &graph), "ending a capture");
+  cudaGraphExec_t exec = nullptr;
+  const cudaError_t code = cudaGraphInstantiate(&exec, graph, 0);
+  cudaGraphDestroy(graph);
+  check(code, "making a graph");
+  Graph made;
+  made.native_ = exec;
+  return made;
+}
+Graph::~Graph() {
+  if (native_ != nullptr) cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(native_));
+}
+void Graph::launch(Stream& stream) const {
+  require(native_ != nullptr, "Graph::launch: empty");
+  ++counts.graph_launches;
+  check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(native_), stream_of(&stream)), "launch of a graph");
+}
+
+void to_device(void* device, const void* host, std::int64_t bytes) {
+  ++counts.synchronisations;
+  check(cudaMemcpy(device, host, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice), "to_device");
+}
+void to_device(void* device, const void* host, std::int64_t bytes, Stream& stream) {
+  check(cudaMemcpyAsync(device, host, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice,
+                        stream_of(&stream)),
+        "to_device");
+}
+void to_host(void* host, const void* device, std::int64_t bytes) {
+  ++counts.synchronisations;
+  check(cudaMemcpy(host, device, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost), "to_host");
+}
+void to_host(void* host, const void* device, std::int64_t bytes, Stream& stream) {
+  check(cudaMemcpyAsync(host, device, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost,
+                        stream_of(&stream)),
+        "to_host");
+}
+void device_copy(void* to, const void* from, std::int64_t bytes, Stream& stream) {
+  check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice,
+                        stream_of(&stream)),
+        "device_copy");
+}
+void device_memset(void* data, int byte, std::int64_t bytes) {
+  ++counts.synchronisations;
+  check(cudaMemset(data, byte, static_cast<std::size_t>(bytes)), "device_memset");
+  check(cudaStreamSynchronize(nullptr), "device_memset");
+}
+void device_memset(void* data, int byte, std::int64_t bytes, Stream& stream) {
+  check(cudaMemsetAsync(data, byte, static_cast<std::size_t>(bytes), stream_of(&stream)), "device_memset");
+}
+void device_sync() {
+  ++counts.synchronisations;
+  check(cudaDeviceSynchronize(), "waiting for the device");
+}
+
+void launch_kernel(const Dims& dims, const KernelCall& call) {
+  allow_shared_memory(call.function, dims.smem);
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3{dims.grid.x, dims.grid.y, dims.grid.z};
+  config.blockDim = dim3{dims.block.x, dims.block.y, dims.block.z};
+  config.dynamicSmemBytes = static_cast<std::size_t>(dims.smem);
+  config.stream = stream_of(dims.stream);
+  cudaLaunchAttribute attribute{};
+  if (dims.cooperative) {
+    attribute.id = cudaLaunchAttributeCooperative;
+    attribute.val.cooperative = 1;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+  }
+  ++counts.launches;
+  const cudaError_t code =
+      cudaLaunchKernelExC(&config, call.function, const_cast<void**>(call.arguments));
+  if (code != cudaSuccess) raise(code, text(dims));
+  if (dims.stream == nullptr) {
+    ++counts.synchronisations;
+    check(cudaStreamSynchronize(nullptr), "a kernel");
+  }
+}
+
+}  // namespace belfry::simt

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// A model with random weights over data that was made up, and what is asked of it in plain loops.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/evaluator.hpp"
+#include "engine/model_file.hpp"
+#include "tests/support/generate.hpp"
+#include "tests/support/small_model.hpp"
+
+namespace belfry::test {
+
+/// Interactions with a device as context, users who come once, and test rows of strangers.
+inline std::string made_up_rows(std::uint64_t seed, std::int64_t rows, std::int64_t users,
+                                std::int64_t items) {
+  Random random(seed);
+  const auto user = random.zipf_ids(rows, users, 0.7), item = random.zipf_ids(rows, items, 0.8);
+  std::string text = "user,item,device,time\n";
+  for (std::size_t i = 0; i < user.size(); ++i) {
+    text += "u" + std::to_string(user[i]);
+    text += ",i" + std::to_string(item[i]);
+    text += ",d" + std::to_string(random.below(3));
+    text += "," + std::to_string(random.below(50));
+    text += '\n';
+  }
+  return text;
+}
+
+/// A model file written and read again, its weights as initialised.
+struct TrainedModel {
+  explicit TrainedModel(const Context& ctx, const std::string& similarity = "dot",
+                        const std::string& more = "", std::int64_t oov = 1) {
+    folder.write("r.csv", made_up_rows(1, 300, 30, 40));
+    folder.write("t.csv", made_up_rows(2, 120, 45, 60));
+    const std::string oov_text = "oov = " + std::to_string(oov) + "\n";
+    const Config config = folder.config(
+        "[data]\ninteractions = \"r.csv\"\ntest = \"t.csv\"\n[split]\nmethod = \"file\"\n"
+        "validation = 0.1\n"
+        "[[feature]]\nname = \"user\"\nof = \"query\"\nkind = \"id\"\ndim = 6\n" +
+        oov_text +
+        "[[feature]]\nname = \"device\"\nof = \"query\"\nkind = \"category\"\ndim = 4\n"
+        "[[feature]]\nname = \"item\"\nof = \"candidate\"\nkind = \"id\"\ndim = 10\n"
+        "[[network]]\nname = \"query\"\ninputs = [\"user\", \"device\"]\n"
+        "layers = [{ kind = \"mlp\", units = [7], final_activation = \"tanh\" }]\n"
+        "[[network]]\nname = \"candidate\"\ninputs = [\"item\"]\n"
+        "layers = [{ kind = \"mlp\", units = [7] }]\n"
+        "[[task]]\nkind = \"retrieval\"\nsimilarity = \"" +
+        similarity + "\"\n" + more);
+    loaded = load(config);
+    seen = items_by_user(loaded.data.user_count(), loaded.data.item_count(),
+                         {&loaded.data.train, &loaded.data.validation});
+    TwoTower towers(ctx, loaded.config, loaded.data, 16, 16, false);
+    towers.commit(ctx);
+    towers.registry().initialise(ctx, 3);
+    const ItemIndex index = build_index(ctx, towers, loaded.data);
+    write_model_file(path(), loaded.config, loaded.data, seen, towers, index);
+    model = load_model_file(ctx, path());
+    model->data.test = loaded.data.test;
+  }
+  std::string path() const { return folder.path("model.safetensors"); }
+
+  std::vector<float> item(std::int64_t i) const {
+    std::vector<float> v(static_cast<std::size_t>(model->index->dim()));
+    model->index->row(i, v.data());
+    return v;
+  }
+  /// The bit-defined score: fused multiply-adds in order.
+  float score(const float* query, std::int64_t i) const {
+    const auto v = item(i);
+    float s = 0;
+    for (std::size_t k = 0; k < v.size(); ++k) s = std::fma(query[k], v[k], s);
+    return s + 0.0f;
+  }
+  /// Vectors of queries, [n, width] row-major.
+  std::vector<float> encode(const Context& ctx, const QueryRows& queries) const {
+    std::vector<float> out(static_cast<std::size_t>(queries.size * model->model->width()));
+    model->model->encode_queries(ctx, queries, 0,
+                                 {out.data(), queries.size, model->model->width()});
+    return out;
+  }
+  /// All items that `eligible` accepts, best first, ties by row.
+  template <class F>
+  std::vector<std::pair<float, std::int32_t>> ranking(const float* query, F&& eligible) const {
+    std::vector<std::pair<float, std::int32_t>> out;
+    for (std::int32_t i = 0; i < model->data.item_count(); ++i) {
+      if (eligible(i)) out.emplace_back(score(query, i), i);
+    }
+    std::stable_sort(out.begin(), out.end(),
+                     [](const auto& a, const auto& b) { return a.first > b.first; });
+    return out;
+  }
+  std::set<std::int32_t> seen_by(std::int64_t user) const {
+    return {seen.items.begin() + seen.offsets[static_cast<std::size_t>(user)],
+            seen.items.begin() + seen.offsets[static_cast<std::size_t>(user) + 1]};
+  }
+
+  ModelFolder folder;
+  Loaded loaded;
+  ItemLists seen;
+  std::unique_ptr<LoadedModel> model;
+};
+
+}  // namespace belfry::test
