@@ -36,8 +36,10 @@ void write_vectors(const Context& ctx, const std::string& path, const Vocabulary
     file.write(tile.data(), m * d);
     for (std::int64_t i = 0; i < m; ++i) names.write(ids.token(first + i) + "\n");
   }
-  names.commit();
-  file.commit();
+  names.seal();
+  file.seal();
+  names.publish();
+  file.publish();
 }
 
 int export_vectors(const Options& o) {

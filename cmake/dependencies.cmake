@@ -20,16 +20,7 @@ belfry_require(tsl-robin-map robin-map-dev)
 belfry_require(ZLIB zlib1g-dev)
 belfry_require(OpenSSL libssl-dev COMPONENTS Crypto)
 
-# oneDNN's own CMake package asks for OpenCL's development files, which nothing here needs.
-find_path(DNNL_INCLUDE_DIR dnnl.h)
-find_library(DNNL_LIBRARY dnnl)
-if(NOT DNNL_INCLUDE_DIR OR NOT DNNL_LIBRARY)
-  message(FATAL_ERROR "oneDNN not found; on Debian: apt-get install libdnnl-dev")
-endif()
-add_library(DNNL::dnnl UNKNOWN IMPORTED)
-set_target_properties(DNNL::dnnl PROPERTIES
-  IMPORTED_LOCATION "${DNNL_LIBRARY}" INTERFACE_INCLUDE_DIRECTORIES "${DNNL_INCLUDE_DIR}")
-
+include(onednn)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)

@@ -14,11 +14,13 @@ set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 
 add_library(belfry_options INTERFACE)
+target_compile_features(belfry_options INTERFACE cxx_std_20)
 # -Wno-restrict: g++ 12 warns falsely about std::string (GCC bug 105329).
 # -ffp-contract=off: a product and a sum are fused only where the code says fma, so that bits do not
 # depend on the compiler's choice. No -march: instruction sets are chosen at run time.
-target_compile_options(belfry_options INTERFACE -Wall -Wextra -Wno-restrict -ffp-contract=off
-  $<$<BOOL:${BELFRY_WERROR}>:-Werror>)
+target_compile_options(belfry_options INTERFACE
+  $<BUILD_INTERFACE:-Wall> $<BUILD_INTERFACE:-Wextra> $<BUILD_INTERFACE:-Wno-restrict>
+  $<BUILD_INTERFACE:-ffp-contract=off> $<BUILD_INTERFACE:$<$<BOOL:${BELFRY_WERROR}>:-Werror>>)
 if(BELFRY_SANITIZE)
   target_compile_options(belfry_options INTERFACE -fsanitize=${BELFRY_SANITIZE} -fno-omit-frame-pointer
     -fno-sanitize-recover=all)

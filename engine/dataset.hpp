@@ -25,11 +25,11 @@ class Dictionary {
   ~Dictionary();
   Dictionary(Dictionary&&) noexcept;
   Dictionary& operator=(Dictionary&&) noexcept;
-  std::uint32_t add(std::string_view text);                       ///< code of text, new or old
+  std::uint32_t add(std::string_view text);  ///< code of text, new or old
   /// The same for many texts, faster than one by one.
   void add(const std::string_view* texts, std::size_t count, std::uint32_t* codes);
   std::optional<std::uint32_t> find(std::string_view text) const;
-  std::string_view text(std::uint32_t code) const;                ///< valid until the next add
+  std::string_view text(std::uint32_t code) const;  ///< valid until the next add
   std::size_t size() const;
 
  private:
@@ -51,23 +51,25 @@ struct Column {
 struct Table {
   std::vector<Column> columns;
   std::int64_t rows = 0;
-  std::int64_t rows_filtered = 0;    ///< rows that `where` left out
-  std::int64_t blank_lines = 0;      ///< empty lines, which are no rows
+  std::int64_t rows_filtered = 0;  ///< rows that `where` left out
+  std::int64_t blank_lines = 0;    ///< empty lines, which are no rows
   const Column* find(std::string_view name) const;
   /// A column may have been asked for twice, as text and as numbers.
   const Column* find(std::string_view name, ColumnType type) const;
-  const Column& at(std::string_view name) const;  ///< Error(bad_data) naming the column and the known ones
+  const Column& at(
+      std::string_view name) const;  ///< Error(bad_data) naming the column and the known ones
 };
 
 /// What a file looks like, from its name and its first lines.
 struct Schema {
-  std::string format;                 ///< "csv", "tsv", "movielens-100k", "movielens-1m", "recbole", "adjacency", "jsonl"
+  std::string
+      format;  ///< "csv", "tsv", "movielens-100k", "movielens-1m", "recbole", "adjacency", "jsonl"
   char delimiter = ',';
-  std::string separator;              ///< "::" for movielens-1m, else empty
+  std::string separator;  ///< "::" for movielens-1m, else empty
   bool header = true;
-  std::vector<std::string> columns;   ///< names, from the header or the format
-  std::vector<ColumnType> types;      ///< from the header (RecBole) or a look at the first rows
-  std::string description() const;    ///< "csv, comma, header"
+  std::vector<std::string> columns;  ///< names, from the header or the format
+  std::vector<ColumnType> types;     ///< from the header (RecBole) or a look at the first rows
+  std::string description() const;   ///< "csv, comma, header"
 };
 
 /// Where a column stands in a file of this schema; Error(bad_data) naming the column and the known ones.
@@ -81,13 +83,15 @@ struct Roles {
 struct ColumnRequest {
   std::string name;
   ColumnType type = ColumnType::text;
-  bool id = false;  ///< an id column: text compared exactly, or a canonical integer when id_type says so
+  bool id =
+      false;  ///< an id column: text compared exactly, or a canonical integer when id_type says so
 };
 
 struct ReadOptions {
   std::string format = "auto";
   IdType id_type = IdType::text;
-  std::string where;                  ///< "rating >= 4": COLUMN OP VALUE, OP one of == != < <= > >=; empty: all rows
+  std::string
+      where;  ///< "rating >= 4": COLUMN OP VALUE, OP one of == != < <= > >=; empty: all rows
 };
 
 /// Looks at the file (format "auto" or a name). Missing, unreadable, a folder: Error(io). Empty or

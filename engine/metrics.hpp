@@ -17,7 +17,17 @@ namespace belfry {
 
 using MetricMap = std::map<std::string, double>;
 
-enum class MetricKind { recall, precision, hit_rate, ndcg, mrr, map, coverage, gini, top_k_accuracy };
+enum class MetricKind {
+  recall,
+  precision,
+  hit_rate,
+  ndcg,
+  mrr,
+  map,
+  coverage,
+  gini,
+  top_k_accuracy
+};
 
 /// "recall@20", "mrr", "map@10", "factorized_top_k/top_100_categorical_accuracy" <-> kind and k.
 struct Metric {
@@ -59,14 +69,14 @@ class RankingMetrics {
 
 /// What the per-user family needs: one query a user, distinct test items, masked items.
 struct RankingInput {
-  Matrix<const float> queries;               ///< [U*heads, d]
+  Matrix<const float> queries;  ///< [U*heads, d]
   std::int64_t heads = 1;
   PackedItems items;
-  std::vector<std::int64_t> truth_offsets;   ///< [U + 1]
-  std::vector<std::int32_t> truth;           ///< ascending, distinct, inside the catalogue
-  std::vector<std::int64_t> outside;         ///< [U] distinct test items outside the catalogue
-  std::vector<std::int64_t> exclude_offsets; ///< [U + 1], or empty: nothing is masked
-  std::vector<std::int32_t> exclude;         ///< ascending
+  std::vector<std::int64_t> truth_offsets;    ///< [U + 1]
+  std::vector<std::int32_t> truth;            ///< ascending, distinct, inside the catalogue
+  std::vector<std::int64_t> outside;          ///< [U] distinct test items outside the catalogue
+  std::vector<std::int64_t> exclude_offsets;  ///< [U + 1], or empty: nothing is masked
+  std::vector<std::int32_t> exclude;          ///< ascending
 };
 
 /// Metrics of the model over all users of `input` (streamed in tiles of users; O(tile k) memory).
@@ -74,7 +84,8 @@ MetricMap evaluate_ranking(const Context& ctx, const RankingInput& input,
                            const std::vector<Metric>& metrics);
 /// The same users and masks, items ranked by `item_counts` (ties: the smaller row), or uniformly at
 /// random by seed.
-MetricMap popularity_baseline(const RankingInput& input, const std::vector<std::int64_t>& item_counts,
+MetricMap popularity_baseline(const RankingInput& input,
+                              const std::vector<std::int64_t>& item_counts,
                               const std::vector<Metric>& metrics);
 MetricMap random_baseline(const RankingInput& input, std::uint64_t seed,
                           const std::vector<Metric>& metrics);

@@ -50,6 +50,7 @@ class Loader {
   void collect_context_columns();
   void check_users() const;
   void drop_duplicates();
+  const Column* time_column() const;
   void split_rows();
   void build_entities();
   void build_features();
@@ -139,9 +140,15 @@ void Loader::drop_duplicates() {
   out_.report.duplicates_dropped = rows_.rows - static_cast<std::int64_t>(kept_.size());
 }
 
+/// The times as numbers of either type; nullptr without them.
+const Column* Loader::time_column() const {
+  const Column* real = rows_.find(data_.time, ColumnType::real);
+  return real != nullptr ? real : rows_.find(data_.time, ColumnType::integer);
+}
+
 void Loader::split_rows() {
   const Column& user = rows_.at(data_.user);
-  const Column* time = data_.time.empty() ? nullptr : rows_.find(data_.time, ColumnType::real);
+  const Column* time = time_column();
   std::vector<std::uint32_t> users(kept_.size());
   std::vector<double> times(time != nullptr ? kept_.size() : 0);
   for (std::size_t i = 0; i < kept_.size(); ++i) {
@@ -332,7 +339,7 @@ void Loader::build_tables_and_rows() {
 }
 
 void Loader::fill_last_context() {
-  const Column* time = data_.time.empty() ? nullptr : rows_.find(data_.time, ColumnType::real);
+  const Column* time = time_column();
   const auto users = static_cast<std::size_t>(out_.user_count());
   struct Last {
     double time = 0;

@@ -17,12 +17,12 @@ namespace belfry {
 
 struct VocabularyOptions {
   IdType type = IdType::text;
-  std::int64_t oov = 1;                    ///< number of out-of-vocabulary rows; 0: unknown ids are errors
-  std::optional<std::string> mask_token;   ///< row 0 when set
+  std::int64_t oov = 1;  ///< number of out-of-vocabulary rows; 0: unknown ids are errors
+  std::optional<std::string> mask_token;  ///< row 0 when set
   /// Name of the out-of-vocabulary rows ("[UNK]", "-1" in Keras). When set it is never learned, and a given
   /// vocabulary may start with the special tokens. Unset, as for ids of users and items: no text is special.
   std::optional<std::string> oov_token;
-  std::int64_t max_tokens = 0;             ///< all rows together at most; 0: no limit
+  std::int64_t max_tokens = 0;  ///< all rows together at most; 0: no limit
 };
 
 class Vocabulary {
@@ -30,12 +30,13 @@ class Vocabulary {
   Vocabulary() = default;
   /// Tokens in the order given, with their counts (or none). A token twice, the mask token among them, an
   /// integer vocabulary with other text, more than max_tokens rows: Error(bad_data).
-  Vocabulary(std::vector<std::string> tokens, std::vector<std::int64_t> counts, const VocabularyOptions& options);
+  Vocabulary(std::vector<std::string> tokens, std::vector<std::int64_t> counts,
+             const VocabularyOptions& options);
   /// Learned from (token, count) pairs: by count and ties as above, count 0 tokens included last.
   static Vocabulary adapt(std::vector<std::pair<std::string, std::int64_t>> counts,
                           const VocabularyOptions& options);
 
-  std::int64_t rows() const { return first_token_row_ + tokens(); }    ///< height of the table
+  std::int64_t rows() const { return first_token_row_ + tokens(); }  ///< height of the table
   std::int64_t tokens() const { return static_cast<std::int64_t>(content_->tokens.size()); }
   std::int64_t first_token_row() const { return first_token_row_; }
   const VocabularyOptions& options() const { return options_; }

@@ -41,7 +41,8 @@ inline void bias_act(const Context& ctx, Matrix<float> z, Vector<const float> bi
   require(z.data != y.data || (activation == Activation::linear && z.pitch == y.pitch),
           "bias_act: y may be z only for the linear activation");
   switch (ctx.backend()) {
-    case Backend::cpu: return cpu::bias_act(ctx, z, bias, activation, y);
+    case Backend::cpu:
+      return cpu::bias_act(ctx, z, bias, activation, y);
     case Backend::cuda:
       if constexpr (kHasCuda::bias_act) return cuda::bias_act(ctx, z, bias, activation, y);
   }
@@ -62,9 +63,11 @@ inline void bias_act_grad(const Context& ctx, Matrix<const float> z, Matrix<cons
   require(z.rows == y.rows && z.cols == y.cols && z.rows == d_y.rows && z.cols == d_y.cols &&
               z.rows == d_z.rows && z.cols == d_z.cols,
           "bias_act_grad: z, y, d_y and d_z must have one shape");
-  require(d_bias.empty() || d_bias.size == z.cols, "bias_act_grad: d_bias must have one value a column");
+  require(d_bias.empty() || d_bias.size == z.cols,
+          "bias_act_grad: d_bias must have one value a column");
   switch (ctx.backend()) {
-    case Backend::cpu: return cpu::bias_act_grad(ctx, z, y, d_y, activation, d_z, d_bias);
+    case Backend::cpu:
+      return cpu::bias_act_grad(ctx, z, y, d_y, activation, d_z, d_bias);
     case Backend::cuda:
       if constexpr (kHasCuda::bias_act) {
         return cuda::bias_act_grad(ctx, z, y, d_y, activation, d_z, d_bias);

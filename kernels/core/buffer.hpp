@@ -25,10 +25,11 @@ class Buffer {
   Buffer(Backend backend, std::int64_t n)
       : backend_(backend),
         size_(n),
-        data_(static_cast<T*>(
-            allocate_bytes(backend, checked_product(n, sizeof(T), "Buffer")))) {}
+        data_(static_cast<T*>(allocate_bytes(backend, checked_product(n, sizeof(T), "Buffer")))) {}
   Buffer(Buffer&& o) noexcept
-      : backend_(o.backend_), size_(std::exchange(o.size_, 0)), data_(std::exchange(o.data_, nullptr)) {}
+      : backend_(o.backend_),
+        size_(std::exchange(o.size_, 0)),
+        data_(std::exchange(o.data_, nullptr)) {}
   Buffer& operator=(Buffer&& o) noexcept {
     std::swap(backend_, o.backend_);
     std::swap(size_, o.size_);
@@ -46,11 +47,13 @@ class Buffer {
   Vector<T> view() { return {data_, size_}; }
   Vector<const T> view() const { return {data_, size_}; }
   Matrix<T> matrix(std::int64_t rows, std::int64_t cols) {
-    require(checked_product(rows, cols, "Buffer::matrix") <= size_, "Buffer::matrix: larger than the buffer");
+    require(checked_product(rows, cols, "Buffer::matrix") <= size_,
+            "Buffer::matrix: larger than the buffer");
     return {data_, rows, cols};
   }
   Matrix<const T> matrix(std::int64_t rows, std::int64_t cols) const {
-    require(checked_product(rows, cols, "Buffer::matrix") <= size_, "Buffer::matrix: larger than the buffer");
+    require(checked_product(rows, cols, "Buffer::matrix") <= size_,
+            "Buffer::matrix: larger than the buffer");
     return {data_, rows, cols};
   }
 

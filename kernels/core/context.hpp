@@ -40,9 +40,9 @@ class Arena {
 
   Backend backend_;
   std::vector<Buffer<std::byte>> blocks_;
-  std::size_t block_ = 0;       // block in use
-  std::int64_t used_ = 0;       // bytes used of that block
-  std::int64_t total_ = 0;      // bytes in use over all blocks
+  std::size_t block_ = 0;   // block in use
+  std::int64_t used_ = 0;   // bytes used of that block
+  std::int64_t total_ = 0;  // bytes in use over all blocks
   std::int64_t peak_ = 0;
   std::int64_t allocations_ = 0;
 };

@@ -154,9 +154,9 @@ struct KernelCall {
   const void* function;
   void (*invoke)(const void* function, void* const* arguments);
   void* const* arguments;
-  const std::size_t* sizes;     // of the arguments
+  const std::size_t* sizes;  // of the arguments
   const std::size_t* aligns;
-  const bool* are_pointers;     // to data
+  const bool* are_pointers;  // to data
   int count;
 };
 void launch_kernel(const Dims& dims, const KernelCall& call);
@@ -179,18 +179,22 @@ inline constexpr bool is_data_pointer =
 /// kernel<<<grid, block, smem, stream>>>(args...), checked. Arguments convert as in a call.
 template <class... P, class... A>
 void launch(const Dims& dims, void (*kernel)(P...), A&&... args) {
-  static_assert(sizeof...(P) == sizeof...(A), "launch: as many arguments as the kernel has parameters");
-  static_assert((std::is_trivially_copyable_v<P> && ...), "launch: kernel parameters are copied as bytes");
+  static_assert(sizeof...(P) == sizeof...(A),
+                "launch: as many arguments as the kernel has parameters");
+  static_assert((std::is_trivially_copyable_v<P> && ...),
+                "launch: kernel parameters are copied as bytes");
   constexpr std::size_t n = sizeof...(P);
   [&](std::remove_cv_t<P>... values) {
-    const std::array<void*, n + 1> pointers = {static_cast<void*>(std::addressof(values))..., nullptr};
+    const std::array<void*, n + 1> pointers = {static_cast<void*>(std::addressof(values))...,
+                                               nullptr};
     constexpr std::array<std::size_t, n + 1> sizes = {sizeof(P)..., 0};
     constexpr std::array<std::size_t, n + 1> aligns = {alignof(P)..., 1};
     constexpr std::array<bool, n + 1> are_pointers = {detail::is_data_pointer<P>..., false};
-    launch_kernel(dims, {reinterpret_cast<const void*>(kernel),
-                         static_cast<void (*)(const void*, void* const*)>(&detail::invoke_kernel<P...>),
-                         pointers.data(), sizes.data(), aligns.data(), are_pointers.data(),
-                         static_cast<int>(n)});
+    launch_kernel(
+        dims,
+        {reinterpret_cast<const void*>(kernel),
+         static_cast<void (*)(const void*, void* const*)>(&detail::invoke_kernel<P...>),
+         pointers.data(), sizes.data(), aligns.data(), are_pointers.data(), static_cast<int>(n)});
   }(static_cast<P>(std::forward<A>(args))...);
 }
 

@@ -20,26 +20,33 @@ AtomicCounters counts;
 
 Failure failure_of(cudaError_t code) {
   switch (code) {
-    case cudaErrorMemoryAllocation: return Failure::out_of_memory;
+    case cudaErrorMemoryAllocation:
+      return Failure::out_of_memory;
     case cudaErrorNoDevice:
     case cudaErrorInvalidDevice:
-    case cudaErrorDevicesUnavailable: return Failure::no_device;
-    case cudaErrorInsufficientDriver: return Failure::old_driver;
+    case cudaErrorDevicesUnavailable:
+      return Failure::no_device;
+    case cudaErrorInsufficientDriver:
+      return Failure::old_driver;
     case cudaErrorStubLibrary:
     case cudaErrorInitializationError:
-    case cudaErrorSystemDriverMismatch: return Failure::no_driver;
+    case cudaErrorSystemDriverMismatch:
+      return Failure::no_driver;
     case cudaErrorNoKernelImageForDevice:
     case cudaErrorInvalidKernelImage:
-    case cudaErrorUnsupportedPtxVersion: return Failure::wrong_architecture;
+    case cudaErrorUnsupportedPtxVersion:
+      return Failure::wrong_architecture;
     case cudaErrorInvalidConfiguration:
     case cudaErrorLaunchOutOfResources:
     case cudaErrorCooperativeLaunchTooLarge:
-    case cudaErrorInvalidDeviceFunction: return Failure::bad_launch;
+    case cudaErrorInvalidDeviceFunction:
+      return Failure::bad_launch;
     case cudaErrorInvalidValue:
     case cudaErrorInvalidDevicePointer:
     case cudaErrorInvalidMemcpyDirection:
     case cudaErrorInvalidResourceHandle:
-    case cudaErrorNotReady: return Failure::bad_argument;
+    case cudaErrorNotReady:
+      return Failure::bad_argument;
     case cudaErrorStreamCaptureUnsupported:
     case cudaErrorStreamCaptureInvalidated:
     case cudaErrorStreamCaptureMerge:
@@ -48,8 +55,10 @@ Failure failure_of(cudaError_t code) {
     case cudaErrorStreamCaptureIsolation:
     case cudaErrorStreamCaptureImplicit:
     case cudaErrorCapturedEvent:
-    case cudaErrorStreamCaptureWrongThread: return Failure::capture;
-    default: return Failure::sticky;
+    case cudaErrorStreamCaptureWrongThread:
+      return Failure::capture;
+    default:
+      return Failure::sticky;
   }
 }
 
@@ -64,7 +73,6 @@ void check(cudaError_t code, const char* what) {
 cudaStream_t stream_of(const Stream* s) {
   return s != nullptr ? static_cast<cudaStream_t>(s->native()) : nullptr;
 }
-
 
 std::string text(const Dims& d) {
   const auto extent = [](const Extent& e) {
@@ -98,7 +106,9 @@ DeviceInfo device_info() {
   check(cudaGetDevice(&device), "cudaGetDevice");
   cudaDeviceProp p{};
   check(cudaGetDeviceProperties(&p, device), "cudaGetDeviceProperties");
-  DeviceInfo info{.name = p.name, .major = p.major, .minor = p.minor,
+  DeviceInfo info{.name = p.name,
+                  .major = p.major,
+                  .minor = p.minor,
                   .multiprocessors = p.multiProcessorCount,
                   .memory_bytes = static_cast<std::int64_t>(p.totalGlobalMem)};
   check(cudaDriverGetVersion(&info.driver), "cudaDriverGetVersion");
@@ -171,9 +181,12 @@ Event::Event() {
   check(cudaEventCreate(&e), "an event");
   native_ = e;
 }
-Event::~Event() { cudaEventDestroy(static_cast<cudaEvent_t>(native_)); }
+Event::~Event() {
+  cudaEventDestroy(static_cast<cudaEvent_t>(native_));
+}
 void Event::record(Stream& stream) {
-  check(cudaEventRecord(static_cast<cudaEvent_t>(native_), stream_of(&stream)), "recording an event");
+  check(cudaEventRecord(static_cast<cudaEvent_t>(native_), stream_of(&stream)),
+        "recording an event");
 }
 void Event::sync() {
   ++counts.synchronisations;
@@ -220,12 +233,14 @@ Graph::~Graph() {
 void Graph::launch(Stream& stream) const {
   require(native_ != nullptr, "Graph::launch: empty");
   ++counts.graph_launches;
-  check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(native_), stream_of(&stream)), "launch of a graph");
+  check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(native_), stream_of(&stream)),
+        "launch of a graph");
 }
 
 void to_device(void* device, const void* host, std::int64_t bytes) {
   ++counts.synchronisations;
-  check(cudaMemcpy(device, host, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice), "to_device");
+  check(cudaMemcpy(device, host, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice),
+        "to_device");
 }
 void to_device(void* device, const void* host, std::int64_t bytes, Stream& stream) {
   check(cudaMemcpyAsync(device, host, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice,
@@ -234,7 +249,8 @@ void to_device(void* device, const void* host, std::int64_t bytes, Stream& strea
 }
 void to_host(void* host, const void* device, std::int64_t bytes) {
   ++counts.synchronisations;
-  check(cudaMemcpy(host, device, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost), "to_host");
+  check(cudaMemcpy(host, device, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost),
+        "to_host");
 }
 void to_host(void* host, const void* device, std::int64_t bytes, Stream& stream) {
   check(cudaMemcpyAsync(host, device, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost,
@@ -252,7 +268,8 @@ void device_memset(void* data, int byte, std::int64_t bytes) {
   check(cudaStreamSynchronize(nullptr), "device_memset");
 }
 void device_memset(void* data, int byte, std::int64_t bytes, Stream& stream) {
-  check(cudaMemsetAsync(data, byte, static_cast<std::size_t>(bytes), stream_of(&stream)), "device_memset");
+  check(cudaMemsetAsync(data, byte, static_cast<std::size_t>(bytes), stream_of(&stream)),
+        "device_memset");
 }
 void device_sync() {
   ++counts.synchronisations;

@@ -15,8 +15,8 @@ namespace belfry {
 class TileFunction {
  public:
   template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, TileFunction>)
-  TileFunction(F&& f)  // NOLINT: implicit on purpose
+  requires(!std::is_same_v<std::remove_cvref_t<F>, TileFunction>)
+      TileFunction(F&& f)  // NOLINT: implicit on purpose
       : object_(const_cast<void*>(static_cast<const void*>(std::addressof(f)))),
         call_([](void* o, std::int64_t tile, int worker) {
           (*static_cast<std::remove_reference_t<F>*>(o))(tile, worker);

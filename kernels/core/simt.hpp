@@ -13,7 +13,8 @@
 #elif defined(BELFRY_SIMT)
 #include "simt_host.hpp"
 #else
-#error "kernel files are compiled by nvcc, or by a C++ compiler with the SIMT executor (BELFRY_SIMT)"
+#error \
+    "kernel files are compiled by nvcc, or by a C++ compiler with the SIMT executor (BELFRY_SIMT)"
 #endif
 
 #include "kernels/core/device.hpp"

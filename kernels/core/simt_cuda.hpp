@@ -22,7 +22,8 @@ namespace cg = cooperative_groups;
 
 /// d[16, 8] = a[16, 16] b[16, 8] + c, bf16 in, fp32 sums, one warp; every lane takes part.
 __device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4], const std::uint32_t (&a)[4],
-                                                  const std::uint32_t (&b)[2], const float (&c)[4]) {
+                                                  const std::uint32_t (&b)[2],
+                                                  const float (&c)[4]) {
 #if __CUDA_ARCH__ >= 800
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "

@@ -33,9 +33,7 @@ struct Matrix {
   constexpr Matrix columns(std::int64_t first, std::int64_t n) const {
     return {data + first, rows, n, pitch};
   }
-  constexpr operator Matrix<const T>() const
-    requires(!std::is_const_v<T>)
-  {
+  constexpr operator Matrix<const T>() const requires(!std::is_const_v<T>) {
     return {data, rows, cols, pitch};
   }
 };
@@ -52,11 +50,7 @@ struct Vector {
   constexpr T* begin() const { return data; }
   constexpr T* end() const { return data + size; }
   constexpr bool empty() const { return size == 0; }
-  constexpr operator Vector<const T>() const
-    requires(!std::is_const_v<T>)
-  {
-    return {data, size};
-  }
+  constexpr operator Vector<const T>() const requires(!std::is_const_v<T>) { return {data, size}; }
 };
 
 /// A count that depends on data: the value lies in the backend's memory, the host knows a bound.

@@ -47,7 +47,8 @@ inline void gemm(const Context& ctx, Matrix<const float> a, Matrix<const float> 
   require(a.pitch >= a.cols && b.pitch >= b.cols && c.pitch >= c.cols,
           "gemm: a pitch is smaller than its row");
   switch (ctx.backend()) {
-    case Backend::cpu: return cpu::gemm(ctx, a, b, c, options);
+    case Backend::cpu:
+      return cpu::gemm(ctx, a, b, c, options);
     case Backend::cuda:
       if constexpr (kHasCuda::gemm) return cuda::gemm(ctx, a, b, c, options);
   }

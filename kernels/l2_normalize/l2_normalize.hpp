@@ -37,7 +37,8 @@ inline void l2_normalize(const Context& ctx, Matrix<const float> x, Matrix<float
   require(x.rows == y.rows && x.cols == y.cols, "l2_normalize: y must have the shape of x");
   require(inverse_norm.size == x.rows, "l2_normalize: inverse_norm must have one value a row");
   switch (ctx.backend()) {
-    case Backend::cpu: return cpu::l2_normalize(ctx, x, y, inverse_norm);
+    case Backend::cpu:
+      return cpu::l2_normalize(ctx, x, y, inverse_norm);
     case Backend::cuda:
       if constexpr (kHasCuda::l2_normalize) return cuda::l2_normalize(ctx, x, y, inverse_norm);
   }
@@ -60,7 +61,8 @@ inline void l2_normalize_grad(const Context& ctx, Matrix<const float> y,
           "l2_normalize_grad: y, d_y and d_x must have one shape");
   require(inverse_norm.size == y.rows, "l2_normalize_grad: inverse_norm must have one value a row");
   switch (ctx.backend()) {
-    case Backend::cpu: return cpu::l2_normalize_grad(ctx, y, inverse_norm, d_y, d_x);
+    case Backend::cpu:
+      return cpu::l2_normalize_grad(ctx, y, inverse_norm, d_y, d_x);
     case Backend::cuda:
       if constexpr (kHasCuda::l2_normalize) {
         return cuda::l2_normalize_grad(ctx, y, inverse_norm, d_y, d_x);

@@ -53,7 +53,7 @@ TEST_F(Verbs, EveryPresetIsAValidModelFile) {
     expect_good(text);
     EXPECT_NE(text.out.find('#'), std::string::npos) << "commented";
     const std::string file = work_.write(name + ".toml", text.out);
-    const Answer valid = belfry_run({"validate", file});
+    const Answer valid = belfry_run({"validate", file, "-q"});
     expect_good(valid);
     EXPECT_EQ(valid.err, "");
     EXPECT_FALSE(work_.exists("runs"));

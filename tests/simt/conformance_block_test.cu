@@ -91,7 +91,8 @@ TEST(Block, SharedMemoryOfAllKinds) {
     std::vector<float> in(n * blocks);
     std::iota(in.begin(), in.end(), 0.0f);
     DeviceArray<float> x(in), y(n * blocks);
-    simt::launch({.grid = blocks, .block = n, .smem = n * 4}, all_kinds_of_shared, x.data(), y.data(), n);
+    simt::launch({.grid = blocks, .block = n, .smem = n * 4}, all_kinds_of_shared, x.data(),
+                 y.data(), n);
     const auto got = y.host();
     for (int b = 0; b < blocks; ++b) {
       const float sum = 3.0f * std::accumulate(in.begin() + b * n, in.begin() + (b + 1) * n, 0.0f);
@@ -230,7 +231,8 @@ __global__ void ring_of_blocks(int* ring, int* out) {
 TEST(Block, GridBarrier) {
   for_each_schedule([] {
     DeviceArray<int> ring(6), out(6 * 40);
-    simt::launch({.grid = 6, .block = 40, .cooperative = true}, ring_of_blocks, ring.data(), out.data());
+    simt::launch({.grid = 6, .block = 40, .cooperative = true}, ring_of_blocks, ring.data(),
+                 out.data());
     const auto got = out.host();
     for (int i = 0; i < 240; ++i) EXPECT_EQ(got[i], (i / 40 + 1) % 6 + 1);
     EXPECT_EQ(ring.host(), (std::vector<int>{-1, -2, -3, -4, -5, -6}));
@@ -250,7 +252,8 @@ TEST(Launch, ArgumentsAreCopiedAndConverted) {
   DeviceArray<float> x(std::vector<float>(30, 1.0f));
   simt::Stream stream;
   double factor = 3.0;  // converts
-  simt::launch({.grid = 3, .block = 32, .stream = &stream}, scale_view, View{x.data(), 3, 10}, factor, true);
+  simt::launch({.grid = 3, .block = 32, .stream = &stream}, scale_view, View{x.data(), 3, 10},
+               factor, true);
   factor = 7.0;
   stream.sync();
   EXPECT_EQ(x.host(), std::vector<float>(30, -3.0f));

@@ -121,8 +121,8 @@ TEST(Warp, IntegerReductions) {
       const unsigned u = lane * 0x08000001u;
       sum += u, all &= u | 0x100u, any |= u, parity ^= 1u << (lane / 3);
     }
-    const unsigned want[9] = {176, static_cast<unsigned>(-10), 21, sum, 5, 31 * 0x08000001u,
-                              all, any, parity};
+    const unsigned want[9] = {
+        176, static_cast<unsigned>(-10), 21, sum, 5, 31 * 0x08000001u, all, any, parity};
     for (int i = 0; i < 9 * 32; ++i) EXPECT_EQ(static_cast<unsigned>(got[i]), want[i / 32]) << i;
   });
 }
@@ -199,7 +199,8 @@ __global__ void tiles(int* out) {
            1000 * static_cast<int>(tile.ballot(v % 2)) + 1000000 * tile.shfl(v, 3) +
            100000000 * static_cast<int>(tile.meta_group_rank());
   block.sync();
-  if (v == 0) out[48] = simt::cg::reduce(simt::cg::tiled_partition<1>(block), 7, simt::cg::less<int>());
+  if (v == 0)
+    out[48] = simt::cg::reduce(simt::cg::tiled_partition<1>(block), 7, simt::cg::less<int>());
 }
 
 TEST(Warp, Tiles) {
@@ -240,8 +241,10 @@ TEST(Wrappers, Mma) {
   for_each_schedule([] {
     std::vector<__nv_bfloat16> a(16 * 16), b(16 * 8);
     std::vector<float> c(16 * 8);
-    for (int i = 0; i < 256; ++i) a[i] = __float2bfloat16(static_cast<float>((i * 7 + i / 16) % 13 - 6));
-    for (int i = 0; i < 128; ++i) b[i] = __float2bfloat16(static_cast<float>((i * 5 + i / 8) % 11 - 5));
+    for (int i = 0; i < 256; ++i)
+      a[i] = __float2bfloat16(static_cast<float>((i * 7 + i / 16) % 13 - 6));
+    for (int i = 0; i < 128; ++i)
+      b[i] = __float2bfloat16(static_cast<float>((i * 5 + i / 8) % 11 - 5));
     for (int i = 0; i < 128; ++i) c[i] = static_cast<float>(i) - 64.0f;
     DeviceArray<__nv_bfloat16> da(a), db(b);
     DeviceArray<float> dc(c), dd(128);
@@ -250,7 +253,8 @@ TEST(Wrappers, Mma) {
     for (int i = 0; i < 16; ++i) {
       for (int j = 0; j < 8; ++j) {
         float sum = c[i * 8 + j];  // small integers: exact
-        for (int k = 0; k < 16; ++k) sum += __bfloat162float(a[i * 16 + k]) * __bfloat162float(b[k * 8 + j]);
+        for (int k = 0; k < 16; ++k)
+          sum += __bfloat162float(a[i * 16 + k]) * __bfloat162float(b[k * 8 + j]);
         EXPECT_EQ(got[i * 8 + j], sum) << i << " " << j;
       }
     }
@@ -284,7 +288,9 @@ TEST(Wrappers, Ldmatrix) {
     for (int j = 0; j < 4; ++j) {
       for (int lane = 0; lane < 32; ++lane) {
         const int g = lane / 4, t = 2 * (lane % 4);
-        const auto at = [&](int row, int column) { return std::uint32_t{in[j * 64 + row * 8 + column]}; };
+        const auto at = [&](int row, int column) {
+          return std::uint32_t{in[j * 64 + row * 8 + column]};
+        };
         const std::uint32_t plain = at(g, t) | at(g, t + 1) << 16;
         const std::uint32_t transposed = at(t, g) | at(t + 1, g) << 16;
         EXPECT_EQ(got[j * 32 + lane], plain);

@@ -26,7 +26,9 @@ class DeviceArray {
       : DeviceArray(static_cast<std::int64_t>(values.size())) {
     simt::to_device(data_, values.data(), bytes());
   }
-  static DeviceArray zeros(std::int64_t n) { return DeviceArray(std::vector<T>(static_cast<std::size_t>(n))); }
+  static DeviceArray zeros(std::int64_t n) {
+    return DeviceArray(std::vector<T>(static_cast<std::size_t>(n)));
+  }
   DeviceArray(DeviceArray&& o) noexcept : size_(o.size_), data_(std::exchange(o.data_, nullptr)) {}
   DeviceArray& operator=(DeviceArray&&) = delete;
   ~DeviceArray() { simt::device_free(data_); }

@@ -22,7 +22,8 @@ std::recursive_mutex mutex;  // calls may come from several host threads
 using Lock = std::lock_guard<std::recursive_mutex>;
 
 void refuse_in_capture(const char* what) {
-  if (queues().capturing) throw Error(Fault::capture, std::string(what) + " while a graph is captured");
+  if (queues().capturing)
+    throw Error(Fault::capture, std::string(what) + " while a graph is captured");
 }
 
 void count_wait(const char* what) {
@@ -32,7 +33,8 @@ void count_wait(const char* what) {
 
 void want_device(const void* p, std::int64_t bytes, const char* what) {
   if (bytes < 0) throw Error(Fault::bounds, std::string(what) + ": negative size");
-  if (bytes > 0 && !device_region().covers(static_cast<const char*>(p), static_cast<std::size_t>(bytes))) {
+  if (bytes > 0 &&
+      !device_region().covers(static_cast<const char*>(p), static_cast<std::size_t>(bytes))) {
     throw Error(Fault::bounds, std::string(what) + ": " + std::to_string(bytes) +
                                    " bytes are not inside of one device buffer");
   }
@@ -40,7 +42,8 @@ void want_device(const void* p, std::int64_t bytes, const char* what) {
 void want_pinned(const void* p, std::int64_t bytes, const char* what) {
   if (!options().require_pinned || bytes == 0) return;
   if (!pinned_region().covers(static_cast<const char*>(p), static_cast<std::size_t>(bytes))) {
-    throw Error(Fault::stream, std::string(what) + ": an asynchronous copy needs pinned host memory");
+    throw Error(Fault::stream,
+                std::string(what) + ": an asynchronous copy needs pinned host memory");
   }
 }
 
@@ -74,7 +77,9 @@ void fill(void* data, int byte, std::int64_t bytes) {
   note_host_write(static_cast<const char*>(data), static_cast<std::size_t>(bytes));
 }
 
-StreamState& state_of(const Stream& s) { return *static_cast<StreamState*>(s.native()); }
+StreamState& state_of(const Stream& s) {
+  return *static_cast<StreamState*>(s.native());
+}
 
 void push(Stream& s, const char* what, std::function<void()> run,
           std::function<void()> at_enqueue = nullptr) {
@@ -117,18 +122,27 @@ struct OwnedCall {
 };
 
 double now_ms() {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch())
+  return std::chrono::duration<double, std::milli>(
+             std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
 
 using EventHandle = std::shared_ptr<EventState>;
-const EventHandle& event_of(void* native) { return *static_cast<EventHandle*>(native); }
+const EventHandle& event_of(void* native) {
+  return *static_cast<EventHandle*>(native);
+}
 
 }  // namespace
 
 DeviceInfo device_info() {
-  return {.name = "SIMT executor", .major = 9, .minor = 0, .multiprocessors = 132,
-          .memory_bytes = options().device_bytes, .driver = 13000, .runtime = 13000, .simulated = true};
+  return {.name = "SIMT executor",
+          .major = 9,
+          .minor = 0,
+          .multiprocessors = 132,
+          .memory_bytes = options().device_bytes,
+          .driver = 13000,
+          .runtime = 13000,
+          .simulated = true};
 }
 
 Counters counters() {
@@ -144,11 +158,12 @@ void* device_malloc(std::int64_t bytes) {
   if (bytes < 0) throw Error(Fault::memory, "device_malloc: negative size");
   if (bytes == 0) return nullptr;
   const auto live = static_cast<std::int64_t>(device_region().live_bytes());
-  char* p = bytes > options().device_bytes - live ? nullptr
-                                                  : device_region().allocate(static_cast<std::size_t>(bytes));
+  char* p = bytes > options().device_bytes - live
+                ? nullptr
+                : device_region().allocate(static_cast<std::size_t>(bytes));
   if (p == nullptr) {
-    throw Error(Fault::memory, "out of device memory: " + std::to_string(bytes) + " bytes asked for, " +
-                                   std::to_string(live) + " of " +
+    throw Error(Fault::memory, "out of device memory: " + std::to_string(bytes) +
+                                   " bytes asked for, " + std::to_string(live) + " of " +
                                    std::to_string(options().device_bytes) + " in use");
   }
   ++counts.allocations;
@@ -226,8 +241,11 @@ void to_host(void* host, const void* device, std::int64_t bytes, Stream& stream)
   want_device(device, bytes, "to_host");
   want_pinned(host, bytes, "to_host");
   // Whoever reads the target before waiting reads 0xFF.
-  push(stream, "to_host", [=] { copy_out(host, device, bytes); },
-       [=] { if (bytes > 0) std::memset(host, 0xff, static_cast<std::size_t>(bytes)); });
+  push(
+      stream, "to_host", [=] { copy_out(host, device, bytes); },
+      [=] {
+        if (bytes > 0) std::memset(host, 0xff, static_cast<std::size_t>(bytes));
+      });
 }
 void device_copy(void* to, const void* from, std::int64_t bytes, Stream& stream) {
   const Lock lock(mutex);
@@ -292,13 +310,16 @@ void Stream::wait(const Event& event) {
     s.tail.insert(s.tail.end(), e->captured.begin(), e->captured.end());
     return;
   }
-  if (s.capture) throw Error(Fault::capture, "a captured stream waits for an event outside of the capture");
+  if (s.capture)
+    throw Error(Fault::capture, "a captured stream waits for an event outside of the capture");
   if (e->recorded == e->done) return;
   queues().push(s, {.what = "wait", .step = nullptr, .waits_for = e, .ticket = e->recorded});
 }
 
 Event::Event() : native_(new EventHandle(std::make_shared<EventState>())) {}
-Event::~Event() { delete static_cast<EventHandle*>(native_); }
+Event::~Event() {
+  delete static_cast<EventHandle*>(native_);
+}
 
 void Event::record(Stream& stream) {
   const Lock lock(mutex);
@@ -320,7 +341,8 @@ void Event::sync() {
   const Lock lock(mutex);
   count_wait("an event's sync");
   const EventHandle& e = event_of(native_);
-  if (e->capture) throw Error(Fault::capture, "a host wait for an event that was recorded in a capture");
+  if (e->capture)
+    throw Error(Fault::capture, "a host wait for an event that was recorded in a capture");
   queues().run_until([&] { return e->done == e->recorded; }, e->recorder);
 }
 bool Event::done() const {
@@ -336,7 +358,8 @@ bool Event::done() const {
 }
 float Event::since(const Event& start) const {
   const Lock lock(mutex);
-  return static_cast<float>(event_of(native_)->milliseconds - event_of(start.native_)->milliseconds);
+  return static_cast<float>(event_of(native_)->milliseconds -
+                            event_of(start.native_)->milliseconds);
 }
 
 namespace {
@@ -344,7 +367,8 @@ namespace {
 /// One launch of a graph: nodes run one a step, in any order that their edges allow.
 class GraphRun {
  public:
-  explicit GraphRun(std::shared_ptr<const Capture> graph) : graph_(std::move(graph)), done_(graph_->nodes.size()) {
+  explicit GraphRun(std::shared_ptr<const Capture> graph)
+      : graph_(std::move(graph)), done_(graph_->nodes.size()) {
     random_.seed(options().seed + graph_->nodes.size());
   }
   bool step() {
@@ -357,8 +381,9 @@ class GraphRun {
     }
     if (able.empty()) return true;
     const Order order = options().order;
-    const std::size_t i = order == Order::fifo ? able.front()
-                          : order == Order::lifo ? able.back() : able[random_() % able.size()];
+    const std::size_t i = order == Order::fifo   ? able.front()
+                          : order == Order::lifo ? able.back()
+                                                 : able[random_() % able.size()];
     graph_->nodes[i].work.step();
     done_[i] = 1;
     return ++finished_ == done_.size();
@@ -422,7 +447,9 @@ Graph Graph::capture(Stream& stream, const std::function<void()>& body) {
   return graph;
 }
 
-Graph::~Graph() { delete static_cast<std::shared_ptr<const Capture>*>(native_); }
+Graph::~Graph() {
+  delete static_cast<std::shared_ptr<const Capture>*>(native_);
+}
 
 void Graph::launch(Stream& stream) const {
   const Lock lock(mutex);
@@ -433,11 +460,12 @@ void Graph::launch(Stream& stream) const {
   const auto run = std::make_shared<GraphRun>(graph);
   queues().push(state_of(stream), {.what = "graph",
                                    .step = [run] { return run->step(); },
-                                   .at_enqueue = [graph] {
-                                     for (const Node& n : graph->nodes) {
-                                       if (n.work.at_enqueue) n.work.at_enqueue();
-                                     }
-                                   }});
+                                   .at_enqueue =
+                                       [graph] {
+                                         for (const Node& n : graph->nodes) {
+                                           if (n.work.at_enqueue) n.work.at_enqueue();
+                                         }
+                                       }});
 }
 
 }  // namespace belfry::simt

@@ -32,7 +32,8 @@ __device__ inline float block_sum(float v) {
 }
 
 /// out[0] = sum of x: blocks leave partial sums, and the block that finishes last adds them up.
-__global__ void sum_last_block_done(const float* x, int n, float* partial, unsigned* ticket, float* out) {
+__global__ void sum_last_block_done(const float* x, int n, float* partial, unsigned* ticket,
+                                    float* out) {
   SIMT_SHARED(bool, last);
   float v = 0.0f;
   const int step = static_cast<int>(gridDim.x * blockDim.x);
@@ -112,8 +113,8 @@ TEST(Feature, Transpose) {
     std::vector<float> in(rows * columns);
     std::iota(in.begin(), in.end(), 0.0f);
     DeviceArray<float> x(in), y(rows * columns);
-    simt::launch({.grid = {(columns + 7) / 8, (rows + 7) / 8}, .block = {8, 8}}, transpose<8>, x.data(),
-                 y.data(), rows, columns);
+    simt::launch({.grid = {(columns + 7) / 8, (rows + 7) / 8}, .block = {8, 8}}, transpose<8>,
+                 x.data(), y.data(), rows, columns);
     const auto got = y.host();
     for (int i = 0; i < rows; ++i) {
       for (int j = 0; j < columns; ++j) ASSERT_EQ(got[j * rows + i], in[i * columns + j]);
@@ -124,7 +125,8 @@ TEST(Feature, Transpose) {
 /// Counts in shared memory first, then one atomic a block and bin.
 __global__ void histogram(const int* values, int n, int* bins, int count) {
   SIMT_DYN_SHARED(int, mine);
-  for (int b = static_cast<int>(threadIdx.x); b < count; b += static_cast<int>(blockDim.x)) mine[b] = 0;
+  for (int b = static_cast<int>(threadIdx.x); b < count; b += static_cast<int>(blockDim.x))
+    mine[b] = 0;
   __syncthreads();
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (i < n) atomicAdd(&mine[values[i]], 1);
@@ -141,7 +143,8 @@ TEST(Feature, Histogram) {
     for (int i = 0; i < n; ++i) ++want[values[i] = i * i % count];
     DeviceArray<int> x(values);
     auto bins = DeviceArray<int>::zeros(count);
-    simt::launch({.grid = 8, .block = 128, .smem = count * 4}, histogram, x.data(), n, bins.data(), count);
+    simt::launch({.grid = 8, .block = 128, .smem = count * 4}, histogram, x.data(), n, bins.data(),
+                 count);
     EXPECT_EQ(bins.host(), want);
   });
 }
@@ -160,7 +163,8 @@ __global__ void gemm_nt(const __nv_bfloat16* a, const __nv_bfloat16* b, float* c
     if (step < steps) {
       const int s = step % Stages, row = lane / 2, half = lane % 2;
       simt::cp_async<16>(&tile_a[s][row][half], rows_a + row * K + step * 16 + half * 8);
-      if (row < 8) simt::cp_async<16>(&tile_b[s][row][half], rows_b + row * K + step * 16 + half * 8);
+      if (row < 8)
+        simt::cp_async<16>(&tile_b[s][row][half], rows_b + row * K + step * 16 + half * 8);
     }
     simt::cp_async_commit();  // also when empty: the waits below count groups
   };
@@ -184,8 +188,10 @@ __global__ void gemm_nt(const __nv_bfloat16* a, const __nv_bfloat16* b, float* c
 template <int Stages>
 void check_gemm(int M, int N, int K) {
   std::vector<__nv_bfloat16> a(M * K), b(N * K);
-  for (int i = 0; i < M * K; ++i) a[i] = __float2bfloat16(static_cast<float>((i * 7 + i / K) % 9 - 4));
-  for (int i = 0; i < N * K; ++i) b[i] = __float2bfloat16(static_cast<float>((i * 5 + i / K) % 7 - 3));
+  for (int i = 0; i < M * K; ++i)
+    a[i] = __float2bfloat16(static_cast<float>((i * 7 + i / K) % 9 - 4));
+  for (int i = 0; i < N * K; ++i)
+    b[i] = __float2bfloat16(static_cast<float>((i * 5 + i / K) % 7 - 3));
   DeviceArray<__nv_bfloat16> da(a), db(b);
   DeviceArray<float> dc(M * N);
   simt::launch({.grid = {static_cast<unsigned>(N / 8), static_cast<unsigned>(M / 16)}, .block = 32},
@@ -194,7 +200,8 @@ void check_gemm(int M, int N, int K) {
   for (int i = 0; i < M; ++i) {
     for (int j = 0; j < N; ++j) {
       float sum = 0;
-      for (int k = 0; k < K; ++k) sum += __bfloat162float(a[i * K + k]) * __bfloat162float(b[j * K + k]);
+      for (int k = 0; k < K; ++k)
+        sum += __bfloat162float(a[i * K + k]) * __bfloat162float(b[j * K + k]);
       ASSERT_EQ(got[i * N + j], sum) << i << " " << j;
     }
   }

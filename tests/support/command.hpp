@@ -8,6 +8,7 @@
 #include <pty.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -84,6 +85,11 @@ class Command {
     closed_ = true;
     return *this;
   }
+  /// No more address space than this.
+  Command& memory(std::uint64_t bytes) {
+    memory_ = bytes;
+    return *this;
+  }
   /// Standard error is a terminal; what appears on it is in Answer::err.
   Command& terminal() {
     on_terminal_ = true;
@@ -119,6 +125,8 @@ class Command {
       ::dup2(target, STDOUT_FILENO);
       ::dup2(on_terminal_ ? terminal : err_, STDERR_FILENO);
       ::signal(SIGPIPE, SIG_DFL);
+      const rlimit limit{memory_, memory_};
+      if (memory_ > 0) ::setrlimit(RLIMIT_AS, &limit);
       if (folder_.empty() || ::chdir(folder_.c_str()) == 0) {
         ::execve(binary_.c_str(), arguments.data(), variables.data());
       }
@@ -226,6 +234,7 @@ class Command {
   std::vector<std::string> arguments_;
   std::map<std::string, std::string> environment_;
   std::string folder_, input_, stdout_path_;
+  std::uint64_t memory_ = 0;
   bool closed_ = false, on_terminal_ = false, ended_ = false;
   pid_t pid_ = 0;
   int status_ = 0, out_ = -1, err_ = -1, terminal_fd_ = -1;

@@ -17,7 +17,7 @@ namespace {
 
 bool same_place(const Where& a, const Where& b) {
   return a.line() == b.line() && a.column() == b.column() &&
-         std::strcmp(a.file_name(), b.file_name()) == 0;
+         (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
 }
 
 /// All that will come are there: results are computed and everybody runs on.
@@ -56,12 +56,14 @@ int block_barrier(Vote vote, int predicate, Where where) {
   Thread& t = host.thread();
   Block& b = *t.block;
   if (b.finished > 0 && options().strict_exit) {
-    fail(t, Fault::barrier, "barrier at " + place_of(where) + " reached by " + name_of(t) + " after " +
-                                std::to_string(b.finished) + " threads of its block have returned");
+    fail(t, Fault::barrier,
+         "barrier at " + place_of(where) + " reached by " + name_of(t) + " after " +
+             std::to_string(b.finished) + " threads of its block have returned");
   }
   if (b.waiting > 0 && !same_place(b.first_waiting->where, where)) {
-    fail(t, Fault::barrier, "different barriers: " + name_of(t) + " at " + place_of(where) + ", " +
-                                name_of(*b.first_waiting) + " at " + place_of(b.first_waiting->where));
+    fail(t, Fault::barrier,
+         "different barriers: " + name_of(t) + " at " + place_of(where) + ", " +
+             name_of(*b.first_waiting) + " at " + place_of(b.first_waiting->where));
   }
   if (b.waiting++ == 0) b.first_waiting = &t;
   b.vote = vote;
@@ -81,7 +83,8 @@ void grid_barrier(Where where) {
   Thread& t = host.thread();
   Launch& launch = *t.block->launch;
   if (!launch.dims.cooperative) {
-    fail(t, Fault::barrier, "grid barrier at " + place_of(where) + " in a launch that is not cooperative");
+    fail(t, Fault::barrier,
+         "grid barrier at " + place_of(where) + " in a launch that is not cooperative");
   }
   t.state = State::at_grid;
   t.where = where;
@@ -99,9 +102,9 @@ void on_exit(Thread& t) {
   ++b.finished;
   if (b.waiting > 0) {
     if (options().strict_exit) {
-      fail(t, Fault::barrier, name_of(t) + " returns while " + std::to_string(b.waiting) +
-                                  " threads of its block wait at the barrier at " +
-                                  place_of(b.first_waiting->where));
+      fail(t, Fault::barrier,
+           name_of(t) + " returns while " + std::to_string(b.waiting) +
+               " threads of its block wait at the barrier at " + place_of(b.first_waiting->where));
     }
     if (b.waiting + b.finished == b.threads.size()) complete(b);
   }
@@ -110,12 +113,14 @@ void on_exit(Thread& t) {
 
 std::string describe_deadlock(const Launch& launch) {
   // (block, state, place, mask) -> threads
-  std::map<std::tuple<std::uint64_t, State, std::string, unsigned>, std::vector<std::uint32_t>> groups;
+  std::map<std::tuple<std::uint64_t, State, std::string, unsigned>, std::vector<std::uint32_t>>
+      groups;
   for (const Block* b : launch.resident) {
     for (const Thread& t : b->threads) {
       const bool waits = t.state != State::finished;
       groups[{b->number, t.state, waits ? place_of(t.where) : "",
-              t.state == State::at_warp ? t.mask : 0}].push_back(t.index);
+              t.state == State::at_warp ? t.mask : 0}]
+          .push_back(t.index);
     }
   }
   std::ostringstream text;
@@ -131,10 +136,17 @@ std::string describe_deadlock(const Launch& launch) {
       i = last;
     }
     switch (state) {
-      case State::finished: text << " have returned"; break;
-      case State::at_barrier: text << " wait at the block barrier at " << place; break;
-      case State::at_grid: text << " wait at the grid barrier at " << place; break;
-      default: text << " wait at " << place << " for the lanes of mask 0x" << std::hex << mask << std::dec;
+      case State::finished:
+        text << " have returned";
+        break;
+      case State::at_barrier:
+        text << " wait at the block barrier at " << place;
+        break;
+      case State::at_grid:
+        text << " wait at the grid barrier at " << place;
+        break;
+      default:
+        text << " wait at " << place << " for the lanes of mask 0x" << std::hex << mask << std::dec;
     }
   }
   return text.str();
@@ -153,8 +165,9 @@ void* shared_object(const void* key, std::size_t bytes, std::size_t align, Where
   if (!dynamic) b.static_bytes += bytes;
   if (b.static_bytes > kStaticLimit ||
       b.static_bytes + static_cast<std::size_t>(b.launch->dims.smem) > kTotalLimit) {
-    fail(t, Fault::config, std::to_string(b.static_bytes) + " bytes of static shared memory with " +
-                               std::to_string(b.launch->dims.smem) + " of dynamic at " + place_of(where));
+    fail(t, Fault::config,
+         std::to_string(b.static_bytes) + " bytes of static shared memory with " +
+             std::to_string(b.launch->dims.smem) + " of dynamic at " + place_of(where));
   }
   if (b.slab == nullptr) b.slab = make_slab();
   const std::size_t unit = std::max<std::size_t>(128, align);

@@ -75,14 +75,14 @@ inline constexpr int warpSize = 32;
 #define __grid_constant__
 #endif
 
-#define SIMT_SHARED(T, name)                      \
-  static const char simt_key_of_##name = 0;       \
-  auto& name = ::belfry::simt::host::shared<T>(   \
-      &simt_key_of_##name, ::std::source_location::current())
-#define SIMT_SHARED_ARRAY(T, name, dims)                           \
-  static const char simt_key_of_##name = 0;                        \
-  using simt_type_of_##name = T dims;                              \
-  auto& name = ::belfry::simt::host::shared<simt_type_of_##name>(  \
+#define SIMT_SHARED(T, name)                \
+  static const char simt_key_of_##name = 0; \
+  auto& name =                              \
+      ::belfry::simt::host::shared<T>(&simt_key_of_##name, ::std::source_location::current())
+#define SIMT_SHARED_ARRAY(T, name, dims)                          \
+  static const char simt_key_of_##name = 0;                       \
+  using simt_type_of_##name = T dims;                             \
+  auto& name = ::belfry::simt::host::shared<simt_type_of_##name>( \
       &simt_key_of_##name, ::std::source_location::current())
 #define SIMT_DYN_SHARED(T, name) T* name = static_cast<T*>(::belfry::simt::host::dynamic_shared())
 
@@ -101,9 +101,15 @@ inline int __syncthreads_or(int predicate,
                             std::source_location where = std::source_location::current()) {
   return belfry::simt::host::block_barrier(belfry::simt::host::Vote::any_of, predicate, where);
 }
-inline void __threadfence_block() { belfry::simt::host::fence(belfry::simt::host::Scope::block); }
-inline void __threadfence() { belfry::simt::host::fence(belfry::simt::host::Scope::device); }
-inline void __threadfence_system() { belfry::simt::host::fence(belfry::simt::host::Scope::device); }
+inline void __threadfence_block() {
+  belfry::simt::host::fence(belfry::simt::host::Scope::block);
+}
+inline void __threadfence() {
+  belfry::simt::host::fence(belfry::simt::host::Scope::device);
+}
+inline void __threadfence_system() {
+  belfry::simt::host::fence(belfry::simt::host::Scope::device);
+}
 inline void __nanosleep(unsigned, std::source_location where = std::source_location::current()) {
   belfry::simt::host::yield(where);
 }

@@ -47,8 +47,8 @@ struct Shadow {
 };
 
 void* reserve(std::size_t bytes) {
-  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                 -1, 0);
+  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) throw std::bad_alloc();
   return p;
 }
@@ -88,17 +88,21 @@ std::string place(const Thread& t, const void* p) {
 
 const char* verb(Access access) {
   switch (access) {
-    case Access::read: return "read";
-    case Access::write: return "write";
-    default: return "atomic";
+    case Access::read:
+      return "read";
+    case Access::write:
+      return "write";
+    default:
+      return "atomic";
   }
 }
 
 [[noreturn]] void report(Thread& t, Fault fault, const std::string& what, const void* p,
                          std::size_t bytes, Access access, std::uint32_t code,
                          const std::string& more = "") {
-  fail(t, fault, what + ": " + verb(access) + " of " + std::to_string(bytes) + " bytes by " +
-                     name_of(t) + " at " + place_of(code) + ", " + place(t, p) + more);
+  fail(t, fault,
+       what + ": " + verb(access) + " of " + std::to_string(bytes) + " bytes by " + name_of(t) +
+           " at " + place_of(code) + ", " + place(t, p) + more);
 }
 
 [[noreturn]] void report_race(Thread& t, const void* p, std::size_t bytes, Access access,
@@ -144,7 +148,8 @@ void remember(Cell& cell, const Stamp& now, const Thread& t) {
   if (victim != nullptr) *victim = now;
 }
 
-void visit(Cell& cell, Thread& t, const void* p, std::size_t bytes, Access access, const Stamp& now) {
+void visit(Cell& cell, Thread& t, const void* p, std::size_t bytes, Access access,
+           const Stamp& now) {
   const std::uint32_t code = now.code & ~kAtomicBit;
   if (cell.writer.segment != 0 && cell.writer.segment != now.segment &&
       !ordered_before(cell.writer.segment, t)) {
@@ -167,14 +172,22 @@ void visit(Cell& cell, Thread& t, const void* p, std::size_t bytes, Access acces
 
 }  // namespace
 
-void enable_checking() { enabled = true; }
+void enable_checking() {
+  enabled = true;
+}
 
-void note_allocated(const char* p, std::size_t bytes) { set_flags(p, bytes, kAddressable); }
-void note_freed(const char* p, std::size_t bytes) { set_flags(p, bytes, 0); }
+void note_allocated(const char* p, std::size_t bytes) {
+  set_flags(p, bytes, kAddressable);
+}
+void note_freed(const char* p, std::size_t bytes) {
+  set_flags(p, bytes, 0);
+}
 void note_host_write(const char* p, std::size_t bytes) {
   set_flags(p, bytes, kAddressable | kWritten);
 }
-void note_undefined(const char* p, std::size_t bytes) { set_flags(p, bytes, kAddressable); }
+void note_undefined(const char* p, std::size_t bytes) {
+  set_flags(p, bytes, kAddressable);
+}
 void note_shared(const char* p, std::size_t bytes) {
   if (!enabled || bytes == 0) return;
   set_flags(p, bytes, kAddressable);
@@ -188,7 +201,8 @@ void check_access(Thread& t, const void* p, std::size_t bytes, Access access, st
   const std::size_t offset = static_cast<std::size_t>(static_cast<const char*>(p) - s.base);
   std::uint8_t* flags = s.flags + offset;
   for (std::size_t i = 0; i < bytes; ++i) {
-    if (!(flags[i] & kAddressable)) report(t, Fault::bounds, "out of bounds", p, bytes, access, code);
+    if (!(flags[i] & kAddressable))
+      report(t, Fault::bounds, "out of bounds", p, bytes, access, code);
   }
   if (access != Access::write) {
     for (std::size_t i = 0; i < bytes; ++i) {
@@ -208,13 +222,16 @@ void check_foreign(Thread& t, const void* p, std::size_t bytes, std::uint32_t co
   const Launch& launch = *t.block->launch;
   if (t.fiber->holds(p) || (c >= launch.arguments_begin && c < launch.arguments_end)) return;
   if (pinned_region().holds(p) || in_program(p)) return;
-  fail(t, Fault::pointer, "memory that the device cannot reach: access of " + std::to_string(bytes) +
-                              " bytes by " + name_of(t) + " at " + place_of(code));
+  fail(t, Fault::pointer,
+       "memory that the device cannot reach: access of " + std::to_string(bytes) + " bytes by " +
+           name_of(t) + " at " + place_of(code));
 }
 
 }  // namespace host
 
-bool checking() { return host::enabled; }
+bool checking() {
+  return host::enabled;
+}
 
 Build build() {
 #if defined(__SANITIZE_ADDRESS__)

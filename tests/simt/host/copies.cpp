@@ -60,7 +60,8 @@ void start_copy(void* shared, const void* global, int bytes, int valid, const vo
   if (valid > 0) check_access(t, global, static_cast<std::size_t>(valid), Access::read, code);
   std::memset(shared, 0xff, size);
   if (checking()) note_undefined(static_cast<const char*>(shared), size);
-  t.copies.push_back({static_cast<char*>(shared), static_cast<const char*>(global), bytes, valid, code, -1});
+  t.copies.push_back(
+      {static_cast<char*>(shared), static_cast<const char*>(global), bytes, valid, code, -1});
 }
 
 void commit_copies() {
@@ -75,7 +76,8 @@ void commit_copies() {
 void wait_copies(int newest) {
   const AsHost host;
   Thread& t = host.thread();
-  perform_if(t, [&](const AsyncCopy& c) { return c.group >= 0 && c.group < t.copy_groups - newest; });
+  perform_if(t,
+             [&](const AsyncCopy& c) { return c.group >= 0 && c.group < t.copy_groups - newest; });
 }
 
 void finish_copies(Thread& t) {

@@ -18,21 +18,26 @@ class thread_block {
   static dim3 group_index() { return {blockIdx.x, blockIdx.y, blockIdx.z}; }
   static dim3 thread_index() { return {threadIdx.x, threadIdx.y, threadIdx.z}; }
 };
-inline thread_block this_thread_block() { return {}; }
+inline thread_block this_thread_block() {
+  return {};
+}
 
 class grid_group {
  public:
   static void sync(SIMT_WHERE) { host::grid_barrier(where); }
   static unsigned long long thread_rank() {
-    const unsigned long long block =
-        blockIdx.x + static_cast<unsigned long long>(gridDim.x) * (blockIdx.y + gridDim.y * blockIdx.z);
+    const unsigned long long block = blockIdx.x + static_cast<unsigned long long>(gridDim.x) *
+                                                      (blockIdx.y + gridDim.y * blockIdx.z);
     return block * thread_block::size() + thread_block::thread_rank();
   }
   static unsigned long long size() {
-    return static_cast<unsigned long long>(gridDim.x) * gridDim.y * gridDim.z * thread_block::size();
+    return static_cast<unsigned long long>(gridDim.x) * gridDim.y * gridDim.z *
+           thread_block::size();
   }
 };
-inline grid_group this_grid() { return {}; }
+inline grid_group this_grid() {
+  return {};
+}
 
 /// N consecutive lanes of a warp.
 template <unsigned N>

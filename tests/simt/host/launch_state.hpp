@@ -59,7 +59,7 @@ struct Meeting {
 };
 
 struct Warp {
-  unsigned lanes = 0;   // that exist
+  unsigned lanes = 0;  // that exist
   unsigned exited = 0;
   std::vector<Meeting> meetings;
   WarpClocks clocks;

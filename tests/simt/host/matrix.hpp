@@ -22,8 +22,8 @@ void load_matrix(std::uint32_t (&r)[N], const void* row, bool transposed, Where 
 }
 }  // namespace host
 
-inline void mma_m16n8k16_bf16(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
-                              const float (&c)[4], SIMT_WHERE) {
+inline void mma_m16n8k16_bf16(float (&d)[4], const std::uint32_t (&a)[4],
+                              const std::uint32_t (&b)[2], const float (&c)[4], SIMT_WHERE) {
   host::WarpFrame frame{.op = host::WarpOp::mma, .in = {a, b, c}, .out = d};
   host::warp_meet(0xffffffffu, frame, where);
 }
@@ -45,8 +45,12 @@ SIMT_UNCHECKED void cp_async(void* shared, const void* global, int valid = Bytes
   static_assert(Bytes == 4 || Bytes == 8 || Bytes == 16);
   host::start_copy(shared, global, Bytes, valid, __builtin_return_address(0));
 }
-inline void cp_async_commit() { host::commit_copies(); }
+inline void cp_async_commit() {
+  host::commit_copies();
+}
 template <int N>
-void cp_async_wait() { host::wait_copies(N); }
+void cp_async_wait() {
+  host::wait_copies(N);
+}
 
 }  // namespace belfry::simt

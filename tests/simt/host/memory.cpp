@@ -101,7 +101,8 @@ bool Region::free(char* p) {
     note_freed(p, gone.bytes);
   }
   auto next = free_.emplace(p, gone.reserved).first;
-  if (const auto after = std::next(next); after != free_.end() && p + gone.reserved == after->first) {
+  if (const auto after = std::next(next);
+      after != free_.end() && p + gone.reserved == after->first) {
     next->second += after->second;
     free_.erase(after);
   }
@@ -145,7 +146,9 @@ Region& pinned_region() {
   return region;
 }
 
-char* make_slab() { return device_region().carve(kSlabBytes); }
+char* make_slab() {
+  return device_region().carve(kSlabBytes);
+}
 
 DeviceOpen::DeviceOpen() {
 #if defined(__SANITIZE_ADDRESS__)

@@ -37,7 +37,8 @@ class Region {
 
   struct Allocation {
     std::size_t bytes, reserved;
-    std::uintptr_t hidden_token;  // a heap block that only this disguised address keeps: LSan sees leaks
+    std::uintptr_t
+        hidden_token;  // a heap block that only this disguised address keeps: LSan sees leaks
   };
   const std::map<char*, Allocation>& live() const { return live_; }
 

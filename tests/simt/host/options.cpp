@@ -42,11 +42,16 @@ Options from_environment() {
 
 Failure failure_of(Fault fault) {
   switch (fault) {
-    case Fault::config: return Failure::bad_launch;
-    case Fault::capture: return Failure::capture;
-    case Fault::stream: return Failure::bad_argument;
-    case Fault::memory: return Failure::out_of_memory;
-    default: return Failure::sticky;
+    case Fault::config:
+      return Failure::bad_launch;
+    case Fault::capture:
+      return Failure::capture;
+    case Fault::stream:
+      return Failure::bad_argument;
+    case Fault::memory:
+      return Failure::out_of_memory;
+    default:
+      return Failure::sticky;
   }
 }
 
@@ -58,9 +63,9 @@ Options& options() {
 }
 
 const char* name_of(Fault fault) {
-  static constexpr const char* kNames[] = {"config",   "barrier", "warp", "deadlock", "race",
-                                           "bounds",   "uninit",  "watchdog", "pointer", "trap",
-                                           "memory",   "stream",  "capture"};
+  static constexpr const char* kNames[] = {"config", "barrier", "warp",     "deadlock", "race",
+                                           "bounds", "uninit",  "watchdog", "pointer",  "trap",
+                                           "memory", "stream",  "capture"};
   return kNames[static_cast<int>(fault)];
 }
 

@@ -15,13 +15,14 @@ enum class Order { fifo, lifo, random };
 struct Options {
   Order order = Order::fifo;
   std::uint64_t seed = 1;  // of Order::random: picks the mix (uniform or depth-first) and the draws
-  int resident_blocks = 1;                // blocks that are interleaved
-  int atomic_yield = 0;                   // random: before one in so many atomics another thread may run
-  bool strict_exit = true;                // a barrier after a thread's return is a fault
-  bool strict_acquire = false;            // an atomic orders later reads only with a fence after it
-  bool check_pointers = true;             // pointer arguments must point to device or pinned memory
-  bool require_pinned = true;             // asynchronous copies must have pinned memory on the host
-  std::uint64_t max_switches = 20000000;  // without progress before the watchdog calls it a livelock
+  int resident_blocks = 1;      // blocks that are interleaved
+  int atomic_yield = 0;         // random: before one in so many atomics another thread may run
+  bool strict_exit = true;      // a barrier after a thread's return is a fault
+  bool strict_acquire = false;  // an atomic orders later reads only with a fence after it
+  bool check_pointers = true;   // pointer arguments must point to device or pinned memory
+  bool require_pinned = true;   // asynchronous copies must have pinned memory on the host
+  std::uint64_t max_switches =
+      20000000;  // without progress before the watchdog calls it a livelock
   std::int64_t device_bytes = std::int64_t{16} << 30;  // what the device pretends to have
 };
 

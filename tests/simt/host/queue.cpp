@@ -56,7 +56,8 @@ StreamState* Queues::choose(StreamState* wanted) {
         s = s->queue.front().waits_for->recorder;
       }
       return able.back();
-    default: return able[random_() % able.size()];
+    default:
+      return able[random_() % able.size()];
   }
 }
 

@@ -30,7 +30,9 @@ Pools& pools() {
   return p;
 }
 
-Builtins* builtins_of(Fiber& fiber) { return reinterpret_cast<Builtins*>(fiber.top()) - 1; }
+Builtins* builtins_of(Fiber& fiber) {
+  return reinterpret_cast<Builtins*>(fiber.top()) - 1;
+}
 
 struct Failed {};  // unwinds a thread whose error the launch holds
 
@@ -66,7 +68,8 @@ void start_block(Launch& launch) {
   b.launch = &launch;
   b.number = launch.next_block++;
   const Extent& grid = launch.dims.grid;
-  b.index = {static_cast<unsigned>(b.number % grid.x), static_cast<unsigned>(b.number / grid.x % grid.y),
+  b.index = {static_cast<unsigned>(b.number % grid.x),
+             static_cast<unsigned>(b.number / grid.x % grid.y),
              static_cast<unsigned>(b.number / grid.x / grid.y)};
   const auto n = static_cast<std::uint32_t>(launch.dims.block.count());
   threads.resize(n);
@@ -151,7 +154,8 @@ void clean_up(Launch& launch) {
 void run_blocks(Launch& launch) {
   const std::uint64_t blocks = launch.dims.grid.count();
   const std::uint64_t limit =
-      launch.dims.cooperative ? blocks : static_cast<std::uint64_t>(std::max(1, options().resident_blocks));
+      launch.dims.cooperative ? blocks
+                              : static_cast<std::uint64_t>(std::max(1, options().resident_blocks));
   const std::uint32_t threads = static_cast<std::uint32_t>(launch.dims.block.count());
   while (launch.next_block < blocks || !launch.resident.empty()) {
     while (launch.resident.size() < limit && launch.next_block < blocks) start_block(launch);
@@ -171,10 +175,12 @@ void check_config(const Dims& dims, const char* function) {
   const Extent &b = dims.block, &g = dims.grid;
   const auto refuse = [&](const char* why) {
     const auto text = [](const Extent& e) {
-      return "(" + std::to_string(e.x) + "," + std::to_string(e.y) + "," + std::to_string(e.z) + ")";
+      return "(" + std::to_string(e.x) + "," + std::to_string(e.y) + "," + std::to_string(e.z) +
+             ")";
     };
-    throw Error(Fault::config, function_name(function) + ": " + why + ": grid " + text(g) + ", block " +
-                                   text(b) + ", shared memory " + std::to_string(dims.smem));
+    throw Error(Fault::config, function_name(function) + ": " + why + ": grid " + text(g) +
+                                   ", block " + text(b) + ", shared memory " +
+                                   std::to_string(dims.smem));
   };
   if (b.count() == 0 || g.count() == 0) refuse("a dimension is 0");
   if (b.x > 1024 || b.y > 1024 || b.z > 64 || b.count() > 1024) refuse("block too large");
@@ -220,17 +226,25 @@ void run_kernel(const Dims& dims, const KernelCall& call, const char* arguments_
   }
 }
 
-Builtins& builtins() { return *current_builtins; }
-Thread* running() { return current; }
-AsHost::AsHost() : thread_(current) { current = nullptr; }
-AsHost::~AsHost() { current = thread_; }
+Builtins& builtins() {
+  return *current_builtins;
+}
+Thread* running() {
+  return current;
+}
+AsHost::AsHost() : thread_(current) {
+  current = nullptr;
+}
+AsHost::~AsHost() {
+  current = thread_;
+}
 
 std::string name_of(const Thread& t) {
   const Extent& b = t.block->launch->dims.block;
   const uint3& i = t.block->index;
   return "block (" + std::to_string(i.x) + "," + std::to_string(i.y) + "," + std::to_string(i.z) +
-         ") thread (" + std::to_string(t.index % b.x) + "," + std::to_string(t.index / b.x % b.y) + "," +
-         std::to_string(t.index / b.x / b.y) + ")";
+         ") thread (" + std::to_string(t.index % b.x) + "," + std::to_string(t.index / b.x % b.y) +
+         "," + std::to_string(t.index / b.x / b.y) + ")";
 }
 
 void make_ready(Thread& t) {
@@ -238,9 +252,13 @@ void make_ready(Thread& t) {
   t.block->launch->ready.push_back(&t);
 }
 
-void switch_away(Thread& t) { t.fiber->leave(false); }
+void switch_away(Thread& t) {
+  t.fiber->leave(false);
+}
 
-void progress(Thread& t) { t.block->launch->switches = 0; }
+void progress(Thread& t) {
+  t.block->launch->switches = 0;
+}
 
 void maybe_yield(Thread& t) {
   if (options().order != Order::random || t.block->launch->depth_first) return;
@@ -294,8 +312,9 @@ void before_atomic(void* word, std::size_t bytes, const void* caller) {
   const AsHost host;
   Thread& t = host.thread();
   if (reinterpret_cast<std::uintptr_t>(word) % bytes != 0) {
-    fail(t, Fault::bounds, "misaligned atomic of " + std::to_string(bytes) + " bytes by " + name_of(t) +
-                               " at " + place_of(code_offset(caller)));
+    fail(t, Fault::bounds,
+         "misaligned atomic of " + std::to_string(bytes) + " bytes by " + name_of(t) + " at " +
+             place_of(code_offset(caller)));
   }
   if (!checking()) return;
   if (!device_region().holds(word)) {

@@ -43,64 +43,89 @@ inline void touch_device(const void* p, std::size_t bytes, Access access, const 
 
 extern "C" {
 
-HOOK void __tsan_init() { (void)linked; belfry::simt::host::enable_checking(); }
+HOOK void __tsan_init() {
+  (void)linked;
+  belfry::simt::host::enable_checking();
+}
 HOOK void __tsan_func_entry(void*) {}
 HOOK void __tsan_func_exit() {}
 HOOK void __tsan_vptr_read(void**) {}
 HOOK void __tsan_vptr_update(void**, void*) {}
 
-#define ACCESS_HOOKS(n)                                                                            \
-  HOOK void __tsan_read##n(void* p) { touch(p, n, Access::read, CALLER); }                         \
-  HOOK void __tsan_write##n(void* p) { touch(p, n, Access::write, CALLER); }                       \
-  HOOK void __tsan_unaligned_read##n(void* p) { touch(p, n, Access::read, CALLER); }               \
-  HOOK void __tsan_unaligned_write##n(void* p) { touch(p, n, Access::write, CALLER); }             \
-  HOOK void __tsan_volatile_read##n(void* p) { touch(p, n, Access::read, CALLER); }                \
-  HOOK void __tsan_volatile_write##n(void* p) { touch(p, n, Access::write, CALLER); }              \
-  HOOK void __tsan_unaligned_volatile_read##n(void* p) { touch(p, n, Access::read, CALLER); }      \
-  HOOK void __tsan_unaligned_volatile_write##n(void* p) { touch(p, n, Access::write, CALLER); }
+#define ACCESS_HOOKS(n)                                   \
+  HOOK void __tsan_read##n(void* p) {                     \
+    touch(p, n, Access::read, CALLER);                    \
+  }                                                       \
+  HOOK void __tsan_write##n(void* p) {                    \
+    touch(p, n, Access::write, CALLER);                   \
+  }                                                       \
+  HOOK void __tsan_unaligned_read##n(void* p) {           \
+    touch(p, n, Access::read, CALLER);                    \
+  }                                                       \
+  HOOK void __tsan_unaligned_write##n(void* p) {          \
+    touch(p, n, Access::write, CALLER);                   \
+  }                                                       \
+  HOOK void __tsan_volatile_read##n(void* p) {            \
+    touch(p, n, Access::read, CALLER);                    \
+  }                                                       \
+  HOOK void __tsan_volatile_write##n(void* p) {           \
+    touch(p, n, Access::write, CALLER);                   \
+  }                                                       \
+  HOOK void __tsan_unaligned_volatile_read##n(void* p) {  \
+    touch(p, n, Access::read, CALLER);                    \
+  }                                                       \
+  HOOK void __tsan_unaligned_volatile_write##n(void* p) { \
+    touch(p, n, Access::write, CALLER);                   \
+  }
 ACCESS_HOOKS(1)
 ACCESS_HOOKS(2)
 ACCESS_HOOKS(4)
 ACCESS_HOOKS(8)
 ACCESS_HOOKS(16)
 
-HOOK void __tsan_read_range(void* p, std::size_t n) { touch(p, n, Access::read, CALLER); }
-HOOK void __tsan_write_range(void* p, std::size_t n) { touch(p, n, Access::write, CALLER); }
+HOOK void __tsan_read_range(void* p, std::size_t n) {
+  touch(p, n, Access::read, CALLER);
+}
+HOOK void __tsan_write_range(void* p, std::size_t n) {
+  touch(p, n, Access::write, CALLER);
+}
 
 // std::atomic and the guards of function-local statics, in host code (and in kernels: plain atomics).
-HOOK void __tsan_atomic_thread_fence(int) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+HOOK void __tsan_atomic_thread_fence(int) {
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
 HOOK void __tsan_atomic_signal_fence(int) {}
 
-#define ATOMIC_HOOKS(bits, T)                                                                       \
-  HOOK T __tsan_atomic##bits##_load(const volatile T* p, int) {                                     \
-    return __atomic_load_n(p, __ATOMIC_SEQ_CST);                                                    \
-  }                                                                                                 \
-  HOOK void __tsan_atomic##bits##_store(volatile T* p, T v, int) {                                  \
-    __atomic_store_n(p, v, __ATOMIC_SEQ_CST);                                                       \
-  }                                                                                                 \
-  HOOK T __tsan_atomic##bits##_exchange(volatile T* p, T v, int) {                                  \
-    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);                                             \
-  }                                                                                                 \
-  HOOK T __tsan_atomic##bits##_fetch_add(volatile T* p, T v, int) {                                 \
-    return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);                                              \
-  }                                                                                                 \
-  HOOK T __tsan_atomic##bits##_fetch_sub(volatile T* p, T v, int) {                                 \
-    return __atomic_fetch_sub(p, v, __ATOMIC_SEQ_CST);                                              \
-  }                                                                                                 \
-  HOOK T __tsan_atomic##bits##_fetch_and(volatile T* p, T v, int) {                                 \
-    return __atomic_fetch_and(p, v, __ATOMIC_SEQ_CST);                                              \
-  }                                                                                                 \
-  HOOK T __tsan_atomic##bits##_fetch_or(volatile T* p, T v, int) {                                  \
-    return __atomic_fetch_or(p, v, __ATOMIC_SEQ_CST);                                               \
-  }                                                                                                 \
-  HOOK T __tsan_atomic##bits##_fetch_xor(volatile T* p, T v, int) {                                 \
-    return __atomic_fetch_xor(p, v, __ATOMIC_SEQ_CST);                                              \
-  }                                                                                                 \
-  HOOK bool __tsan_atomic##bits##_compare_exchange_strong(volatile T* p, T* e, T v, int, int) {     \
-    return __atomic_compare_exchange_n(p, e, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);         \
-  }                                                                                                 \
-  HOOK bool __tsan_atomic##bits##_compare_exchange_weak(volatile T* p, T* e, T v, int, int) {       \
-    return __atomic_compare_exchange_n(p, e, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);         \
+#define ATOMIC_HOOKS(bits, T)                                                                   \
+  HOOK T __tsan_atomic##bits##_load(const volatile T* p, int) {                                 \
+    return __atomic_load_n(p, __ATOMIC_SEQ_CST);                                                \
+  }                                                                                             \
+  HOOK void __tsan_atomic##bits##_store(volatile T* p, T v, int) {                              \
+    __atomic_store_n(p, v, __ATOMIC_SEQ_CST);                                                   \
+  }                                                                                             \
+  HOOK T __tsan_atomic##bits##_exchange(volatile T* p, T v, int) {                              \
+    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);                                         \
+  }                                                                                             \
+  HOOK T __tsan_atomic##bits##_fetch_add(volatile T* p, T v, int) {                             \
+    return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);                                          \
+  }                                                                                             \
+  HOOK T __tsan_atomic##bits##_fetch_sub(volatile T* p, T v, int) {                             \
+    return __atomic_fetch_sub(p, v, __ATOMIC_SEQ_CST);                                          \
+  }                                                                                             \
+  HOOK T __tsan_atomic##bits##_fetch_and(volatile T* p, T v, int) {                             \
+    return __atomic_fetch_and(p, v, __ATOMIC_SEQ_CST);                                          \
+  }                                                                                             \
+  HOOK T __tsan_atomic##bits##_fetch_or(volatile T* p, T v, int) {                              \
+    return __atomic_fetch_or(p, v, __ATOMIC_SEQ_CST);                                           \
+  }                                                                                             \
+  HOOK T __tsan_atomic##bits##_fetch_xor(volatile T* p, T v, int) {                             \
+    return __atomic_fetch_xor(p, v, __ATOMIC_SEQ_CST);                                          \
+  }                                                                                             \
+  HOOK bool __tsan_atomic##bits##_compare_exchange_strong(volatile T* p, T* e, T v, int, int) { \
+    return __atomic_compare_exchange_n(p, e, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);     \
+  }                                                                                             \
+  HOOK bool __tsan_atomic##bits##_compare_exchange_weak(volatile T* p, T* e, T v, int, int) {   \
+    return __atomic_compare_exchange_n(p, e, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);     \
   }
 ATOMIC_HOOKS(8, std::uint8_t)
 ATOMIC_HOOKS(16, std::uint16_t)

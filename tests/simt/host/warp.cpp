@@ -16,12 +16,24 @@ namespace belfry::simt::host {
 namespace {
 
 const char* name_of(WarpOp op) {
-  static constexpr const char* kNames[] = {
-      "__syncwarp",       "__shfl_sync",       "__shfl_up_sync",    "__shfl_down_sync",
-      "__shfl_xor_sync",  "__ballot_sync",     "__any_sync",        "__all_sync",
-      "__match_any_sync", "__match_all_sync",  "__reduce_add_sync", "__reduce_min_sync",
-      "__reduce_max_sync", "__reduce_and_sync", "__reduce_or_sync",  "__reduce_xor_sync",
-      "mma",              "ldmatrix"};
+  static constexpr const char* kNames[] = {"__syncwarp",
+                                           "__shfl_sync",
+                                           "__shfl_up_sync",
+                                           "__shfl_down_sync",
+                                           "__shfl_xor_sync",
+                                           "__ballot_sync",
+                                           "__any_sync",
+                                           "__all_sync",
+                                           "__match_any_sync",
+                                           "__match_all_sync",
+                                           "__reduce_add_sync",
+                                           "__reduce_min_sync",
+                                           "__reduce_max_sync",
+                                           "__reduce_and_sync",
+                                           "__reduce_or_sync",
+                                           "__reduce_xor_sync",
+                                           "mma",
+                                           "ldmatrix"};
   return kNames[static_cast<int>(op)];
 }
 
@@ -36,16 +48,21 @@ int source_lane(const WarpFrame& f, int lane) {
   const int last = first + f.width - 1;
   const int n = static_cast<int>(f.operand);
   switch (f.op) {
-    case WarpOp::shuffle: return first + (n & (f.width - 1));
-    case WarpOp::shuffle_up: return n <= lane - first ? lane - n : lane;
-    case WarpOp::shuffle_down: return n <= last - lane ? lane + n : lane;
-    default: return (lane ^ n) <= last ? lane ^ n : lane;
+    case WarpOp::shuffle:
+      return first + (n & (f.width - 1));
+    case WarpOp::shuffle_up:
+      return n <= lane - first ? lane - n : lane;
+    case WarpOp::shuffle_down:
+      return n <= last - lane ? lane + n : lane;
+    default:
+      return (lane ^ n) <= last ? lane ^ n : lane;
   }
 }
 
 /// Empty, or what is wrong with one lane's shuffle.
 std::string shuffle_fault(const Meeting& m, const WarpFrame& f, int lane) {
-  if (f.width < 1 || f.width > 32 || (f.width & (f.width - 1)) != 0) return "width is not 1, 2, 4 .. 32";
+  if (f.width < 1 || f.width > 32 || (f.width & (f.width - 1)) != 0)
+    return "width is not 1, 2, 4 .. 32";
   const int from = source_lane(f, lane);
   if (from < 0 || from > 31) return "source lane out of the warp";
   if (m.arrived >> from & 1) return "";
@@ -58,16 +75,27 @@ void combine_reduction(const Meeting& m) {
   auto sum = static_cast<std::uint32_t>(first->value);
   for_lanes(m.arrived & (m.arrived - 1), [&](int lane) {
     const auto v = static_cast<std::uint32_t>(m.frames[lane]->value);
-    const bool below = first->is_signed
-                           ? static_cast<std::int32_t>(v) < static_cast<std::int32_t>(sum)
-                           : v < sum;
+    const bool below =
+        first->is_signed ? static_cast<std::int32_t>(v) < static_cast<std::int32_t>(sum) : v < sum;
     switch (m.op) {
-      case WarpOp::reduce_add: sum += v; break;
-      case WarpOp::reduce_min: sum = below ? v : sum; break;
-      case WarpOp::reduce_max: sum = below ? sum : v; break;
-      case WarpOp::reduce_and: sum &= v; break;
-      case WarpOp::reduce_or: sum |= v; break;
-      default: sum ^= v; break;
+      case WarpOp::reduce_add:
+        sum += v;
+        break;
+      case WarpOp::reduce_min:
+        sum = below ? v : sum;
+        break;
+      case WarpOp::reduce_max:
+        sum = below ? sum : v;
+        break;
+      case WarpOp::reduce_and:
+        sum &= v;
+        break;
+      case WarpOp::reduce_or:
+        sum |= v;
+        break;
+      default:
+        sum ^= v;
+        break;
     }
   });
   for_lanes(m.arrived, [&](int lane) { m.frames[lane]->result = sum; });
@@ -83,10 +111,18 @@ void combine_votes(const Meeting& m) {
       if (m.frames[other]->value == f.value) equal |= 1u << other;
     });
     switch (m.op) {
-      case WarpOp::ballot: f.result = ballot; break;
-      case WarpOp::any: f.result = ballot != 0; break;
-      case WarpOp::all: f.result = ballot == m.arrived; break;
-      case WarpOp::match_any: f.result = equal; break;
+      case WarpOp::ballot:
+        f.result = ballot;
+        break;
+      case WarpOp::any:
+        f.result = ballot != 0;
+        break;
+      case WarpOp::all:
+        f.result = ballot == m.arrived;
+        break;
+      case WarpOp::match_any:
+        f.result = equal;
+        break;
       default:
         f.predicate = equal == m.arrived;
         f.result = f.predicate != 0 ? m.arrived : 0;
@@ -94,7 +130,9 @@ void combine_votes(const Meeting& m) {
   });
 }
 
-float bf16_to_float(std::uint16_t bits) { return std::bit_cast<float>(std::uint32_t{bits} << 16); }
+float bf16_to_float(std::uint16_t bits) {
+  return std::bit_cast<float>(std::uint32_t{bits} << 16);
+}
 
 /// Fragments of mma.m16n8k16 (PTX ISA): lane = 4 g + t.
 ///   a: register r, half h holds row g + 8 (r % 2), column 2 t + h + 8 (r / 2)
@@ -149,7 +187,8 @@ void combine_load(const Meeting& m) {
 /// Empty, or what is wrong; results go into the frames.
 std::string combine(const Meeting& m) {
   switch (m.op) {
-    case WarpOp::sync: return "";
+    case WarpOp::sync:
+      return "";
     case WarpOp::shuffle:
     case WarpOp::shuffle_up:
     case WarpOp::shuffle_down:
@@ -166,7 +205,9 @@ std::string combine(const Meeting& m) {
     case WarpOp::any:
     case WarpOp::all:
     case WarpOp::match_any:
-    case WarpOp::match_all: combine_votes(m); return "";
+    case WarpOp::match_all:
+      combine_votes(m);
+      return "";
     case WarpOp::mma:
     case WarpOp::load_matrix:
       if (m.arrived != 0xffffffffu) return "needs all 32 lanes";
@@ -176,7 +217,9 @@ std::string combine(const Meeting& m) {
         combine_load(m);
       }
       return "";
-    default: combine_reduction(m); return "";
+    default:
+      combine_reduction(m);
+      return "";
   }
 }
 
@@ -190,8 +233,9 @@ void finish(Thread& last, Warp& warp, std::size_t index) {
   warp.meetings.erase(warp.meetings.begin() + static_cast<std::ptrdiff_t>(index));
   const std::string fault = combine(m);
   if (!fault.empty()) {
-    fail(last, Fault::warp, std::string(name_of(m.op)) + " of mask " + std::to_string(m.mask) + " at " +
-                                place_of(m.where) + " in the warp of " + name_of(last) + ": " + fault);
+    fail(last, Fault::warp,
+         std::string(name_of(m.op)) + " of mask " + std::to_string(m.mask) + " at " +
+             place_of(m.where) + " in the warp of " + name_of(last) + ": " + fault);
   }
   if (checking() && m.op == WarpOp::sync) order_warp(*last.block, warp, m.arrived);
   progress(last);
@@ -208,14 +252,16 @@ void warp_meet(unsigned mask, WarpFrame& frame, Where where) {
   Thread& t = host.thread();
   Warp& warp = t.block->warp_of(t);
   const auto refuse = [&](const std::string& why) {
-    fail(t, Fault::warp, std::string(name_of(frame.op)) + " at " + place_of(where) + " by " + name_of(t) +
-                             ": " + why);
+    fail(t, Fault::warp,
+         std::string(name_of(frame.op)) + " at " + place_of(where) + " by " + name_of(t) + ": " +
+             why);
   };
   if (!(mask >> t.lane() & 1)) refuse("the caller is not in its own mask");
   if (frame.op == WarpOp::load_matrix) {
     const int matrices = std::abs(frame.width);
     const bool reads = static_cast<int>(t.lane()) < 8 * matrices;
-    if (reads && reinterpret_cast<std::uintptr_t>(frame.in[0]) % 16 != 0) refuse("row is misaligned");
+    if (reads && reinterpret_cast<std::uintptr_t>(frame.in[0]) % 16 != 0)
+      refuse("row is misaligned");
     if (reads && device_region().holds(frame.in[0])) {
       check_access(t, frame.in[0], 16, Access::read, 0);
     }
@@ -228,7 +274,8 @@ void warp_meet(unsigned mask, WarpFrame& frame, Where where) {
     m->op = frame.op;
     m->where = where;
   } else if (m->op != frame.op) {
-    refuse("other lanes of the mask are at " + std::string(name_of(m->op)) + " at " + place_of(m->where));
+    refuse("other lanes of the mask are at " + std::string(name_of(m->op)) + " at " +
+           place_of(m->where));
   }
   m->arrived |= 1u << t.lane();
   m->frames[t.lane()] = &frame;
@@ -247,7 +294,8 @@ void on_warp_exit(Thread& t) {
   Warp& warp = t.block->warp_of(t);
   warp.exited |= 1u << t.lane();
   for (std::size_t i = warp.meetings.size(); i-- > 0;) {
-    if ((warp.meetings[i].mask >> t.lane() & 1) && complete(warp, warp.meetings[i])) finish(t, warp, i);
+    if ((warp.meetings[i].mask >> t.lane() & 1) && complete(warp, warp.meetings[i]))
+      finish(t, warp, i);
   }
 }
 

@@ -14,8 +14,24 @@
 namespace belfry::simt::host {
 
 enum class WarpOp : std::uint8_t {
-  sync, shuffle, shuffle_up, shuffle_down, shuffle_xor, ballot, any, all, match_any, match_all,
-  reduce_add, reduce_min, reduce_max, reduce_and, reduce_or, reduce_xor, mma, load_matrix,
+  sync,
+  shuffle,
+  shuffle_up,
+  shuffle_down,
+  shuffle_xor,
+  ballot,
+  any,
+  all,
+  match_any,
+  match_all,
+  reduce_add,
+  reduce_min,
+  reduce_max,
+  reduce_and,
+  reduce_or,
+  reduce_xor,
+  mma,
+  load_matrix,
 };
 
 struct WarpFrame {
@@ -26,9 +42,9 @@ struct WarpFrame {
   unsigned operand = 0;     // lane or distance
   std::uint64_t value = 0;  // in
   std::uint64_t result = 0;
-  int predicate = 0;             // out, of match_all
-  const void* in[3] = {};        // mma: a, b, c; load_matrix: the row
-  void* out = nullptr;           // mma: d; load_matrix: registers
+  int predicate = 0;       // out, of match_all
+  const void* in[3] = {};  // mma: a, b, c; load_matrix: the row
+  void* out = nullptr;     // mma: d; load_matrix: registers
 };
 /// Meets the lanes of `mask` and fills the frame's results.
 void warp_meet(unsigned mask, WarpFrame& frame, Where where);
@@ -50,7 +66,8 @@ inline std::uint64_t vote(WarpOp op, unsigned mask, std::uint64_t value, Where w
 template <class T>
 T reduce(WarpOp op, unsigned mask, T value, Where where) {
   static_assert(std::is_same_v<T, unsigned> || std::is_same_v<T, int>);
-  WarpFrame frame{.op = op, .is_signed = std::is_signed_v<T>, .value = static_cast<unsigned>(value)};
+  WarpFrame frame{
+      .op = op, .is_signed = std::is_signed_v<T>, .value = static_cast<unsigned>(value)};
   warp_meet(mask, frame, where);
   return static_cast<T>(static_cast<unsigned>(frame.result));
 }
@@ -71,8 +88,8 @@ inline void __syncwarp(unsigned mask = 0xffffffffu, SIMT_WHERE) {
 template <class T>
 T __shfl_sync(unsigned mask, T value, int lane, int width = 32, SIMT_WHERE) {
   using belfry::simt::host::WarpOp;
-  return belfry::simt::host::shuffle(WarpOp::shuffle, mask, value, static_cast<unsigned>(lane), width,
-                                     where);
+  return belfry::simt::host::shuffle(WarpOp::shuffle, mask, value, static_cast<unsigned>(lane),
+                                     width, where);
 }
 template <class T>
 T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, SIMT_WHERE) {
@@ -117,9 +134,10 @@ unsigned __match_all_sync(unsigned mask, T value, int* predicate, SIMT_WHERE) {
   return static_cast<unsigned>(frame.result);
 }
 
-#define SIMT_REDUCE(name, T)                                                                        \
-  inline T __reduce_##name##_sync(unsigned mask, T value, SIMT_WHERE) {                             \
-    return belfry::simt::host::reduce(belfry::simt::host::WarpOp::reduce_##name, mask, value, where); \
+#define SIMT_REDUCE(name, T)                                                                  \
+  inline T __reduce_##name##_sync(unsigned mask, T value, SIMT_WHERE) {                       \
+    return belfry::simt::host::reduce(belfry::simt::host::WarpOp::reduce_##name, mask, value, \
+                                      where);                                                 \
   }
 SIMT_REDUCE(add, unsigned)
 SIMT_REDUCE(add, int)
