@@ -215,7 +215,7 @@ TEST_F(BadData, UnknownColumn) {
 }
 
 TEST_F(BadData, Folder) {
-  for (const std::string folder : {work_.path(), std::string("."), std::string("..")}) {
+  for (const std::string& folder : {work_.path(), std::string("."), std::string("..")}) {
     const Answer answer =
         Command({"train", folder, "--out", work_.path("run")}).cwd(work_.path()).run();
     expect_error(answer, ExitCode::io, "folder");

@@ -81,7 +81,9 @@ TEST_F(Recommend, PeopleAndPrograms) {
   ASSERT_EQ(program["scores"].size(), 3u);
   for (std::size_t r = 0; r < 3; ++r) {
     EXPECT_TRUE(people.lines()[r + 1].ends_with("  " + program["items"][r].get<std::string>()));
-    if (r > 0) EXPECT_GE(program["scores"][r - 1], program["scores"][r]);
+    if (r > 0) {
+      EXPECT_GE(program["scores"][r - 1], program["scores"][r]);
+    }
   }
 }
 
@@ -138,7 +140,9 @@ TEST_F(Recommend, SeenItemsAreLeftOutUnlessAskedFor) {
   EXPECT_LT(unseen.size(), everything.size());
   for (const std::string& item : everything) {
     const bool kept = std::count(unseen.begin(), unseen.end(), item) == 1;
-    if (!kept) EXPECT_TRUE(mine.at("user_7").contains(item)) << item;
+    if (!kept) {
+      EXPECT_TRUE(mine.at("user_7").contains(item)) << item;
+    }
   }
   EXPECT_EQ(items({"--user", "user_7", "-k", "1000"}), unseen) << "the default";
   // What is left keeps its order.
