@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -105,13 +106,27 @@ class Answers {
   std::vector<float> padded_;
 };
 
-ItemIndex read_index(const Context& ctx, const NpyMatrix& items, Stopwatch& watch) {
+/// Rows first, first + 1, ... of a file; NaN and infinity have no order and are refused.
+void read_finite(const NpyMatrix& from, const std::string& name, std::int64_t first,
+                 Matrix<float> out) {
+  from.read(first, out);
+  for (std::int64_t r = 0; r < out.rows; ++r) {
+    for (std::int64_t c = 0; c < out.cols; ++c) {
+      if (std::isfinite(out(r, c))) continue;
+      throw Error(ExitCode::bad_data, name,
+                  fmt::format("row {}, column {} (from 0) is not a finite number", first + r, c));
+    }
+  }
+}
+
+ItemIndex read_index(const Context& ctx, const NpyMatrix& items, const std::string& items_name,
+                     Stopwatch& watch) {
   const std::int64_t n = items.rows(), d = items.cols();
   ItemIndex index(ctx, n, d);
   Buffer<float> chunk(Backend::cpu, kReadRows * d);
   for (std::int64_t first = 0; first < n; first += kReadRows) {
     const std::int64_t m = std::min(kReadRows, n - first);
-    items.read(first, chunk.matrix(m, d));
+    read_finite(items, items_name, first, chunk.matrix(m, d));
     watch.start();
     index.add(ctx, first, chunk.matrix(m, d));
     watch.stop();
@@ -120,8 +135,9 @@ ItemIndex read_index(const Context& ctx, const NpyMatrix& items, Stopwatch& watc
 }
 
 /// All queries against the index, in tiles; lists of `k` rows, no more than the index has.
-void scan(const Context& ctx, const ItemIndex& index, const NpyMatrix& queries, std::int64_t k,
-          Answers& answers, ProgressLine& line, Stopwatch& watch) {
+void scan(const Context& ctx, const ItemIndex& index, const NpyMatrix& queries,
+          const std::string& queries_name, std::int64_t k, Answers& answers, ProgressLine& line,
+          Stopwatch& watch) {
   const std::int64_t q = queries.rows(), d = queries.cols();
   const std::int64_t tile =
       std::max<std::int64_t>(1, std::min<std::int64_t>(kReadRows, (std::int64_t{1} << 24) / k));
@@ -130,7 +146,7 @@ void scan(const Context& ctx, const ItemIndex& index, const NpyMatrix& queries, 
   std::vector<std::int32_t> rows(scores.size());
   for (std::int64_t first = 0; first < q; first += tile) {
     const std::int64_t m = std::min(tile, q - first);
-    queries.read(first, chunk.matrix(m, d));
+    read_finite(queries, queries_name, first, chunk.matrix(m, d));
     watch.start();
     topk_scores(ctx, chunk.matrix(m, d), 1, index.view(), {},
                 {{scores.data(), m, k}, {rows.data(), m, k}});
@@ -151,9 +167,10 @@ int search(const Options& o) {
   }
   Answers answers(o, q, k);
   Stopwatch build, scanned;
-  const ItemIndex index = read_index(*ctx, items, build);
+  const ItemIndex index = read_index(*ctx, items, o.items, build);
   ProgressLine line(o.common, "queries", q);
-  scan(*ctx, index, queries, std::min(k, std::max<std::int64_t>(1, n)), answers, line, scanned);
+  scan(*ctx, index, queries, o.queries, std::min(k, std::max<std::int64_t>(1, n)), answers, line,
+       scanned);
   line.clear();
   answers.commit();
   if (o.common.json) {

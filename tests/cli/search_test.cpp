@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -143,6 +144,17 @@ TEST_F(Search, WrongFiles) {
   expect_error(
       belfry_run({"search", work_.write("cut.npy", bytes.substr(0, bytes.size() - 1)), good}),
       ExitCode::bad_data, "cut\\.npy");
+  const float bad[] = {std::numeric_limits<float>::quiet_NaN(),
+                       std::numeric_limits<float>::infinity()};
+  for (const float value : bad) {
+    Vectors vectors = normal(random, 10, 4);
+    vectors.values[3 * 4 + 1] = value;
+    const std::string odd = write("odd.npy", vectors);
+    expect_error(belfry_run({"search", odd, good}), ExitCode::bad_data,
+                 "odd\\.npy: row 3, column 1");
+    expect_error(belfry_run({"search", good, odd}), ExitCode::bad_data,
+                 "odd\\.npy: row 3, column 1");
+  }
   for (const std::string k : {"0", "-1", "1.5", "x", "99999999999999999999"}) {
     expect_error(belfry_run({"search", good, good, "-k", k}), ExitCode::usage, "-k");
   }
