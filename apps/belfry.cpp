@@ -15,7 +15,7 @@ namespace {
 using belfry::ExitCode;
 
 int fail(ExitCode code, const std::string& text) {
-  fmt::print(stderr, "error: {}\n", text);
+  belfry::app::to_stderr(fmt::format("error: {}\n", text));
   return static_cast<int>(code);
 }
 
@@ -90,7 +90,8 @@ int main(int argc, char** argv) {
   } catch (const std::length_error& error) {
     return fail(ExitCode::out_of_memory, error.what());
   } catch (const std::exception& error) {
-    fmt::print(stderr, "error: internal error: {}; this is a bug in belfry\n", error.what());
+    belfry::app::to_stderr(
+        fmt::format("error: internal error: {}; this is a bug in belfry\n", error.what()));
     return 1;
   }
 }

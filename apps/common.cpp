@@ -93,12 +93,16 @@ std::unique_ptr<Context> make_context(const CommonOptions& options) {
   return std::make_unique<Context>(Backend::cpu, static_cast<int>(n));
 }
 
+void to_stderr(const std::string& text) noexcept {
+  std::fwrite(text.data(), 1, text.size(), stderr);
+}
+
 void inform(const CommonOptions& options, const std::string& line) {
-  if (!options.quiet) fmt::print(stderr, "{}\n", line);
+  if (!options.quiet) to_stderr(fmt::format("{}\n", line));
 }
 
 void warn(const std::string& line) {
-  fmt::print(stderr, "warning: {}\n", line);
+  to_stderr(fmt::format("warning: {}\n", line));
 }
 
 namespace {
@@ -171,7 +175,10 @@ std::string model_path(const std::string& run) {
     throw Error(ExitCode::io, run, "no such run",
                 interrupted ? "its training was interrupted: belfry resume " + run : "");
   }
-  if (fs::is_regular_file(run, error)) return run;
+  if (fs::is_regular_file(run, error)) {
+    if (fs::path(run).extension() == ".safetensors") return run;
+    throw Error(ExitCode::bad_model, run, "is a file, not the folder of a run");
+  }
   const fs::path model = RunFolder{run}.model();
   if (!fs::exists(model, error)) {
     throw Error(ExitCode::bad_model, run, "has no model.safetensors",

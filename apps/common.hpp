@@ -39,6 +39,8 @@ std::uint64_t parse_seed(const std::string& text);
 std::vector<std::string> with_seed(const CommonOptions& options,
                                    std::vector<std::string> overrides);
 
+/// Text to stderr. That nobody can read it (a closed pipe, a full disk) is no reason to fail: never throws.
+void to_stderr(const std::string& text) noexcept;
 /// One line of information for people, on stderr; silent with -q.
 void inform(const CommonOptions& options, const std::string& line);
 /// A warning, on stderr, always.

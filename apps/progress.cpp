@@ -60,7 +60,7 @@ ProgressLine::~ProgressLine() {
 }
 
 void ProgressLine::clear() {
-  if (on_screen_) fmt::print(stderr, "\r\x1b[K");
+  if (on_screen_) to_stderr("\r\x1b[K");
   on_screen_ = false;
 }
 
@@ -73,27 +73,26 @@ void ProgressLine::update(std::int64_t done, const std::string& extra) {
   const double left = rate > 0 ? static_cast<double>(total_ - done) / rate : 0;
   const double share = total_ > 0 ? static_cast<double>(done) / static_cast<double>(total_) : 1;
   if (mode_ == ProgressMode::json) {
-    fmt::print(stderr, "{}\n",
-               nlohmann::ordered_json{{"event", "progress"},
-                                      {"what", what_},
-                                      {"done", done},
-                                      {"total", total_},
-                                      {"per_s", rate},
-                                      {"eta_s", left}}
-                   .dump());
+    to_stderr(fmt::format("{}\n", nlohmann::ordered_json{{"event", "progress"},
+                                                         {"what", what_},
+                                                         {"done", done},
+                                                         {"total", total_},
+                                                         {"per_s", rate},
+                                                         {"eta_s", left}}
+                                      .dump()));
     return;
   }
   const std::string text =
       fmt::format("{}  {:3.0f}%  {}/{}{}  {}/s  ETA {}", what_, 100 * share, grouped(done),
                   grouped(total_), extra, grouped(static_cast<std::int64_t>(rate)), duration(left));
   if (mode_ == ProgressMode::plain) {
-    fmt::print(stderr, "{}\n", text);
+    to_stderr(fmt::format("{}\n", text));
     return;
   }
   constexpr int kWidth = 18;
   const int full = static_cast<int>(share * kWidth);
-  fmt::print(stderr, "\r[{}{}] {}\x1b[K", std::string(static_cast<std::size_t>(full), '#'),
-             std::string(static_cast<std::size_t>(kWidth - full), '.'), text);
+  to_stderr(fmt::format("\r[{}{}] {}\x1b[K", std::string(static_cast<std::size_t>(full), '#'),
+                        std::string(static_cast<std::size_t>(kWidth - full), '.'), text));
   std::fflush(stderr);
   on_screen_ = true;
 }
@@ -147,7 +146,7 @@ void TrainProgress::epoch(const EpochReport& r) {
     flush_output();
   }
   const ProgressMode mode = progress_mode(options_);
-  if (mode == ProgressMode::json) fmt::print(stderr, "{}\n", to_json(r));
+  if (mode == ProgressMode::json) to_stderr(fmt::format("{}\n", to_json(r)));
   if (mode != ProgressMode::plain && mode != ProgressMode::bar) return;
   std::string text = fmt::format("epoch {:>3}/{}  loss {:.4f}  {} examples/s  {:.1f} s", r.epoch,
                                  epochs_, r.loss_mean,
@@ -155,7 +154,7 @@ void TrainProgress::epoch(const EpochReport& r) {
                                                                    std::max(1e-9, r.seconds))),
                                  r.seconds);
   if (r.validation) text += fmt::format("  validation {:.4f}{}", *r.validation, r.best ? " *" : "");
-  fmt::print(stderr, "{}\n", text);
+  to_stderr(fmt::format("{}\n", text));
 }
 
 void TrainProgress::evaluation(const Evaluation& e) {

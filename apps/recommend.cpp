@@ -255,7 +255,7 @@ void add_similar(CLI::App& app, Action& action) {
   verb->add_option("--item", o->item, "item ID")->required();
   verb->add_option("-k", o->k, "items")->capture_default_str();
   add_common_options(*verb, o->common);
-  verb->footer("Example: belfry similar runs/ratings --item \"Toy Story (1995)\" -k 5");
+  verb->footer("Example: belfry similar runs/ratings --item 318 -k 5");
   verb->callback([o, &action] { action = [o] { return similar(*o); }; });
 }
 

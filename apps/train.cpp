@@ -48,6 +48,11 @@ int report(const Options& o, const RunResult& r, const std::string& root) {
                        root));
     return static_cast<int>(ExitCode::stopped);
   }
+  if (!r.evaluation) {
+    inform(o.common,
+           "no test part, so nothing was evaluated; data.test=FILE, or split.method=random with "
+           "split.test=0.1, gives one");
+  }
   if (o.common.json) {
     result(nlohmann::ordered_json{{"event", "done"},
                                   {"run", root},

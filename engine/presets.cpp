@@ -15,7 +15,7 @@ constexpr const char* kQuickstart =
 #   belfry recommend runs/quickstart --user 1 -k 10
 #
 # Every key but data.interactions may be left out; `belfry init defaults` shows all of them. Any key can be
-# set for one run on the command line: belfry train quickstart.toml train.epochs=10 feature.user.dim=32
+# set for one run on the command line: belfry train quickstart.toml train.epochs=10 train.batch_size=512
 schema = 1                       # version of this file's form
 name = "quickstart"              # the run goes to runs/quickstart
 

@@ -3,7 +3,9 @@
 // written, and what was there stays.
 #include <gtest/gtest.h>
 #include <sys/mount.h>
+#include <sys/wait.h>
 
+#include <cstdlib>
 #include <cstring>
 
 #include "tests/support/workspace.hpp"
@@ -159,6 +161,17 @@ TEST_F(OutputFaults, ClosedPipe) {
         {"inspect", run()}}) {
     expect_error(Command(question).stdout_closed().run(), ExitCode::io,
                  "standard output: Broken pipe");
+  }
+}
+
+// The exit code is told even where the message cannot be: a closed or full stderr must not abort.
+TEST_F(OutputFaults, NobodyReadsTheError) {
+  for (const char* stderr_to : {"2>&-", "2>/dev/full"}) {
+    const std::string command =
+        std::string(BELFRY_BINARY) + " recommend '" + path("gone") + "' --user user_7 " + stderr_to;
+    const int status = std::system(command.c_str());
+    ASSERT_TRUE(WIFEXITED(status)) << stderr_to;
+    EXPECT_EQ(WEXITSTATUS(status), static_cast<int>(ExitCode::io)) << stderr_to;
   }
 }
 

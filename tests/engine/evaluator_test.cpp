@@ -182,7 +182,7 @@ TEST(Evaluator, ByHand) {
   Interactions test;
   test.user = {0, 0, 0, 0, 1, users, 0};
   test.item = {unseen, unseen, items, items, *m.seen_by(1).begin(), 3, *seen.begin()};
-  test.context = {std::vector<std::int32_t>(7, 1)};
+  test.context.assign(2, std::vector<std::int32_t>(7, 1));
   EvaluationOptions options;
   options.metrics = parse_all({"recall@1000", "hit_rate@1000"});
   const Evaluation e = run(ctx, m, test, options);
@@ -191,7 +191,7 @@ TEST(Evaluator, ByHand) {
   EXPECT_EQ(e.metrics.at("recall@1000"), 0.5);  // two distinct items, one of them outside
   EXPECT_EQ(e.metrics.at("hit_rate@1000"), 1);
   Interactions none;
-  none.context = {{}};
+  none.context = {{}, {}};
   const Evaluation empty = run(ctx, m, none, everything(true));
   EXPECT_EQ(empty.users, 0);
   EXPECT_TRUE(empty.metrics.empty());

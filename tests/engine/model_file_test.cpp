@@ -91,11 +91,19 @@ TEST(ModelFile, TheTestPart) {
     add("user", user);
     add("item", item);
     add("context.0", context);
+    const Int32s hours(user.size());
+    add("context.1", hours);
     OutputFile out(m.folder.path("bad"));
     w.write(out);
     out.commit();
-    return error_of([&] { load_test_part(m.folder.path("bad"), m.model->data); }).code();
+    try {
+      load_test_part(m.folder.path("bad"), m.model->data);
+      return ExitCode::ok;
+    } catch (const Error& e) {
+      return e.code();
+    }
   };
+  EXPECT_EQ(refused({0, 1}, {0, 0}, {0, 0}), ExitCode::ok);
   EXPECT_EQ(refused({0, 1}, {0}, {0, 0}), ExitCode::bad_model);
   EXPECT_EQ(refused({0, -1}, {0, 0}, {0, 0}), ExitCode::bad_model);
   EXPECT_EQ(refused({0, 1}, {0, -5}, {0, 0}), ExitCode::bad_model);
@@ -230,7 +238,8 @@ TEST_F(HostileModelTest, OffsetsThatLie) {
 }
 
 TEST_F(HostileModelTest, RowsOutOfRange) {
-  for (const char* name : {"feature.0.rows", "feature.1.rows", "feature.2.rows", "seen.items"}) {
+  for (const char* name :
+       {"feature.0.rows", "feature.1.rows", "feature.2.rows", "feature.3.rows", "seen.items"}) {
     for (const std::int32_t row : {-1, 1000, INT32_MAX, INT32_MIN}) {
       refused(name, [&](Parts& p) { p.set<std::int32_t>(name, 1, row); });
     }
@@ -318,10 +327,12 @@ TEST_F(HostileModelTest, ConfigsThatLie) {
           [](Parts& p) { p.metadata["belfry.config"] = "[data]\ninteractions = \"-\"\n"; });
   refused("wider", [](Parts& p) { p.replace("units = [7]", "units = [8]"); });
   refused("enormous", [](Parts& p) { p.replace("units = [7]", "units = [7, 900000000, 7]"); });
-  refused("a tower of another width",
-          [](Parts& p) { p.replace("inputs = [\"user\", \"device\"]", "inputs = [\"user\"]"); });
-  refused("the other side",
-          [](Parts& p) { p.replace("inputs = [\"user\", \"device\"]", "inputs = [\"item\"]"); });
+  refused("a tower of another width", [](Parts& p) {
+    p.replace("inputs = [\"user\", \"device\", \"hour\"]", "inputs = [\"user\"]");
+  });
+  refused("the other side", [](Parts& p) {
+    p.replace("inputs = [\"user\", \"device\", \"hour\"]", "inputs = [\"item\"]");
+  });
 }
 
 TEST_F(HostileModelTest, OtherFormatsAndVersions) {

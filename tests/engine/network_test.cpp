@@ -135,7 +135,7 @@ void check_gradients(const Context& ctx, Model& m, const std::vector<std::string
   const Parameters64 start = m.parameters();
   for (const std::string& end : ends) {
     const Matrix<float> y = m.graph->output(m.graph->find(end));
-    const Rows64 expected = m.oracle.output(start, end, y.rows);
+    const Rows64 expected = m.oracle.output(start, end, kMaxCandidates);
     ASSERT_EQ(static_cast<std::int64_t>(expected.size()), y.rows) << end;
     slope[end] = HostMatrix::normal(random, y.rows, y.cols);
     const Matrix<float> d = m.graph->d_output(m.graph->find(end));
@@ -230,7 +230,7 @@ TEST(Network, NetworksFeedNetworks) {
   // Declared in any order; `deep` goes into two networks, the feature both directly and through it.
   Model m({network("query", {"deep", "user", "wide"}, {mlp({4})}), network("wide", {"deep"}),
            network("deep", {"user", "age"}, {mlp({6, 3}, Activation::swish)}),
-           network("candidate", {"item"})},
+           network("candidate", {"text"}, {mlp({4})}), network("text", {"item"}, {mlp({2})})},
           {{"user", Side::query, "user", 4},
            {"age", Side::query, "age", 2},
            {"item", Side::candidate, "item", 4}});

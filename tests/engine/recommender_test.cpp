@@ -154,6 +154,28 @@ TEST(Recommender, WithoutAnOovRowStrangersAreRefused) {
   EXPECT_NE(e.where().find("user"), std::string::npos) << e.where();
 }
 
+TEST(Recommender, QueriesHoldTheRowsOfTheirUsers) {
+  const Context ctx(Backend::cpu, 1);
+  const TrainedModel m(ctx);
+  const ModelData& d = m.model->data;  // features: user, device, item, hour
+  const QueryRows q = queries_of_answers(d, {4, -1, 0}, {-1, 3});
+  const auto &device = d.last_context[0], &user = d.features[0].rows;
+  EXPECT_EQ(q.size, 3);
+  EXPECT_EQ(q.rows[0], (Ids{user[4], 0, user[0]}));
+  EXPECT_EQ(q.rows[1], (Ids{device[4], 0, device[0]}));
+  EXPECT_TRUE(q.rows[2].empty());
+  EXPECT_EQ(q.rows[3], (Ids{3, 3, 3}));
+  EXPECT_EQ(queries_of_users(d, {4, 0}).rows[3], (Ids{d.last_context[1][4], d.last_context[1][0]}));
+  Interactions rows;
+  rows.user = {2, static_cast<std::int32_t>(d.user_count())};
+  rows.item = {0, 0};
+  rows.context = {{1, 2}, {3, 0}};
+  const QueryRows r = queries_of_interactions(d, rows);
+  EXPECT_EQ(r.rows[0], (Ids{user[2], 0}));
+  EXPECT_EQ(r.rows[1], (Ids{1, 2}));
+  EXPECT_EQ(r.rows[3], (Ids{3, 0}));
+}
+
 TEST(Recommender, AContextReplacesTheLastOne) {
   const Context ctx(Backend::cpu, 2);
   const TrainedModel m(ctx);
@@ -173,6 +195,9 @@ TEST(Recommender, AContextReplacesTheLastOne) {
     }
   }
   EXPECT_EQ(different.size(), 4u);
+  // The second context alone.
+  expect_answers(ctx, m, filter, users, 5, all, {-1, 2});
+  EXPECT_NE(answers(ctx, m, filter, users, 5, {-1, 2}), answers(ctx, m, filter, users, 5, {2, -1}));
 }
 
 TEST(Recommender, ManyUsersAndLongLists) {

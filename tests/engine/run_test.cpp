@@ -127,6 +127,23 @@ TEST(Run, WithoutATestPartThereIsNoTestFile) {
   EXPECT_EQ(lines(RunFolder{folder / "run"}.metrics()).size(), 2u);
 }
 
+TEST(Run, ValidationRowsAreSeenOrNot) {
+  const TempFolder folder;
+  const Context ctx(Backend::cpu, 2);
+  for (const bool both : {true, false}) {
+    const std::string mask = both ? "train+validation" : "train";
+    const Loaded l = load(ratings().config({"split.validation=0.2", "evaluate.mask=" + mask}));
+    Recorder recorder;
+    train_run(ctx, l.config, folder / "run", recorder, {});
+    std::vector<const Interactions*> parts{&l.data.train};
+    if (both) parts.push_back(&l.data.validation);
+    const ItemLists expected = items_by_user(l.data.user_count(), l.data.item_count(), parts);
+    const auto m = load_model_file(ctx, folder / "run" / "model.safetensors");
+    EXPECT_EQ(m->seen.offsets, expected.offsets);
+    EXPECT_EQ(m->seen.items, expected.items);
+  }
+}
+
 TEST(Run, AnErrorInTheMiddleKeepsTheOldRun) {
   const TempFolder folder;
   train(folder / "run");
@@ -262,6 +279,16 @@ TEST(Run, AnOverrideThatFailsIsForgotten) {
   EXPECT_EQ(error_of([&] { resume(folder / "run", {"train.batch_size=7"}); }).code(),
             ExitCode::usage);
   EXPECT_EQ(resume(folder / "run").model_sha256, whole);
+}
+
+TEST(Run, CheckpointsThatAreAllDamagedAreNoReasonToBeginAgain) {
+  const TempFolder folder;
+  train_some(folder / "run", 3);
+  for (const auto& entry : fs::directory_iterator(folder / "run.partial" / "checkpoints")) {
+    spill(entry.path() / "MANIFEST.json", "{");
+  }
+  EXPECT_EQ(error_of([&] { resume(folder / "run"); }).code(), ExitCode::bad_model);
+  EXPECT_TRUE(fs::exists(folder / "run.partial" / "config.toml"));
 }
 
 TEST(Run, NothingToResume) {

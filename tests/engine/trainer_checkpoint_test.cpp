@@ -92,9 +92,9 @@ INSTANTIATE_TEST_SUITE_P(
                     std::vector<std::string>{"optimizer.kind=sgd", "optimizer.momentum=0.9",
                                              "train.shuffle=once", "train.drop_remainder=true"},
                     std::vector<std::string>{
-                        "train.early_stop={metric=\"ndcg@5\",patience=1}", "split.validation=0.2",
-                        "optimizer.learning_rate=0.2", "train.checkpoint.steps=3", "train.epochs=6",
-                        "optimizer.schedule={kind=\"cosine\",decay_steps=15}"}));
+                        "train.early_stop={metric=\"ndcg@5\",patience=2}", "split.validation=0.2",
+                        "optimizer.learning_rate=0.3", "train.checkpoint.steps=3",
+                        "train.epochs=12", "optimizer.schedule={kind=\"cosine\",decay_steps=15}"}));
 
 TEST(TrainerCheckpoint, StoppedAgainAndAgain) {
   const Loaded l = load(ratings().config({"train.epochs=3", "train.batch_size=32"}));

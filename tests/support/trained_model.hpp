@@ -17,16 +17,17 @@
 
 namespace belfry::test {
 
-/// Interactions with a device as context, users who come once, and test rows of strangers.
+/// Interactions with a device and an hour as context, users who come once, and test rows of strangers.
 inline std::string made_up_rows(std::uint64_t seed, std::int64_t rows, std::int64_t users,
                                 std::int64_t items) {
   Random random(seed);
   const auto user = random.zipf_ids(rows, users, 0.7), item = random.zipf_ids(rows, items, 0.8);
-  std::string text = "user,item,device,time\n";
+  std::string text = "user,item,device,hour,time\n";
   for (std::size_t i = 0; i < user.size(); ++i) {
     text += "u" + std::to_string(user[i]);
     text += ",i" + std::to_string(item[i]);
     text += ",d" + std::to_string(random.below(3));
+    text += ",h" + std::to_string(random.below(4));
     text += "," + std::to_string(random.below(50));
     text += '\n';
   }
@@ -47,7 +48,8 @@ struct TrainedModel {
         oov_text +
         "[[feature]]\nname = \"device\"\nof = \"query\"\nkind = \"category\"\ndim = 4\n"
         "[[feature]]\nname = \"item\"\nof = \"candidate\"\nkind = \"id\"\ndim = 10\n"
-        "[[network]]\nname = \"query\"\ninputs = [\"user\", \"device\"]\n"
+        "[[feature]]\nname = \"hour\"\nof = \"query\"\nkind = \"category\"\ndim = 3\n"
+        "[[network]]\nname = \"query\"\ninputs = [\"user\", \"device\", \"hour\"]\n"
         "layers = [{ kind = \"mlp\", units = [7], final_activation = \"tanh\" }]\n"
         "[[network]]\nname = \"candidate\"\ninputs = [\"item\"]\n"
         "layers = [{ kind = \"mlp\", units = [7] }]\n"
