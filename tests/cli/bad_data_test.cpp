@@ -145,6 +145,11 @@ TEST_F(BadData, IntegerFarOutOfRange) {
               {"data.id_type=int"});
 }
 
+// A column of whole numbers is held to int64 though times are used as real numbers.
+TEST_F(BadData, TimestampOutOfRange) {
+  refused_row("7,8,4.0,99999999999999999999", "bad\\.csv:" + kLast + ":9: .*64-bit");
+}
+
 TEST_F(BadData, FractionWhereAnIntegerIsWanted) {
   refused_row("7,8.5,4.0,1", "bad\\.csv:" + kLast + ":3: .*integer", {"data.id_type=int"});
 }

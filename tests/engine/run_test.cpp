@@ -270,6 +270,41 @@ TEST(Run, AFinishedRunTrainsFurther) {
   EXPECT_EQ(lines(folder / "run" / "metrics.jsonl").size(), 5u);
 }
 
+// config.toml must train to the same bits again, so what shaped the steps so far cannot be changed.
+TEST(Run, ResumeRefusesWhatWouldMakeAnotherModel) {
+  const TempFolder folder;
+  const std::string whole = train(folder / "run", {"train.epochs=4"}).model_sha256;
+  for (const char* change : {"train.epochs=2", "optimizer.kind=sgd", "optimizer.learning_rate=0.5",
+                             "task.temperature=0.5", "evaluate.exclude_seen=false"}) {
+    SCOPED_TRACE(change);
+    EXPECT_EQ(error_of([&] { resume(folder / "run", {change}); }).code(), ExitCode::usage);
+    EXPECT_EQ(sha256_of_file(folder / "run" / "model.safetensors"), whole);
+    EXPECT_EQ(names_in(folder.path()), std::vector<std::string>{"run"});
+  }
+  const std::vector<std::string> harmless = {"index.k=7", "train.checkpoint={steps=3,keep=1}",
+                                             "evaluate.metrics=['recall@5']"};
+  EXPECT_EQ(resume(folder / "run", harmless).epochs, 4);
+}
+
+// Settings that change no weight and no answer change no byte of the model.
+TEST(Run, TheModelDoesNotDependOnHowItIsKept) {
+  const TempFolder folder;
+  const std::string plain = train(folder / "plain").model_sha256;
+  EXPECT_EQ(train(folder / "kept", {"train.checkpoint={steps=3,keep=1}"}).model_sha256, plain);
+  EXPECT_EQ(train(folder / "k", {"index.k=20"}).model_sha256, plain);
+  EXPECT_NE(train(folder / "seed", {"train.seed=8"}).model_sha256, plain);
+}
+
+// A folder that has a run's names and something else too is not ours to remove.
+TEST(Run, AForeignFileInARunIsNotLost) {
+  const TempFolder folder;
+  train(folder / "run");
+  spill(folder / "run" / "thesis.txt", "precious");
+  const auto before = content(folder / "run");
+  EXPECT_EQ(error_of([&] { train(folder / "run"); }).code(), ExitCode::io);
+  EXPECT_EQ(content(folder / "run"), before);
+}
+
 TEST(Run, AnOverrideThatFailsIsForgotten) {
   const TempFolder folder;
   const std::string whole = train(folder / "whole").model_sha256;
