@@ -114,6 +114,13 @@ bool is_real(const std::string& text) {
   return parse_real(text, value);
 }
 
+/// Digits alone, of whatever size: one number beyond int64 is a bad row of an integer column, and does not
+/// make it a column of reals.
+bool is_whole(std::string_view text) {
+  if (!text.empty() && text.front() == '-') text.remove_prefix(1);
+  return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
 /// A first record without any number is a header, unless its texts turn up again as data.
 bool looks_like_header(const std::vector<Record>& all) {
   const Record& first = all[0];
@@ -140,7 +147,7 @@ Types types_of(const std::vector<Record>& all, std::size_t begin, std::size_t co
     for (std::size_t r = begin; r < all.size(); ++r) {
       if (c >= all[r].size()) continue;
       ++values;
-      integers += is_integer(all[r][c]) ? 1 : 0;
+      integers += is_whole(all[r][c]) ? 1 : 0;
       reals += is_real(all[r][c]) ? 1 : 0;
     }
     types.push_back(common_type(values, integers, reals));
