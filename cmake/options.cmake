@@ -19,8 +19,8 @@ target_compile_features(belfry_options INTERFACE cxx_std_20)
 # -ffp-contract=off: a product and a sum are fused only where the code says fma, so that bits do not
 # depend on the compiler's choice. No -march: instruction sets are chosen at run time.
 target_compile_options(belfry_options INTERFACE
-  $<BUILD_INTERFACE:-Wall> $<BUILD_INTERFACE:-Wextra> $<BUILD_INTERFACE:-Wno-restrict>
-  $<BUILD_INTERFACE:-ffp-contract=off> $<BUILD_INTERFACE:$<$<BOOL:${BELFRY_WERROR}>:-Werror>>)
+  $<BUILD_INTERFACE:$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wno-restrict;-ffp-contract=off>>
+  $<BUILD_INTERFACE:$<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${BELFRY_WERROR}>>:-Werror>>)
 if(BELFRY_SANITIZE)
   target_compile_options(belfry_options INTERFACE -fsanitize=${BELFRY_SANITIZE} -fno-omit-frame-pointer
     -fno-sanitize-recover=all)

@@ -30,8 +30,9 @@ endif()
 # The executor in one build, and how kernel files are compiled for it.
 function(belfry_add_simt_executor build)
   set(folder ${CMAKE_SOURCE_DIR}/tests/simt)
+  file(GLOB device_files CONFIGURE_DEPENDS ${folder}/*_simt.cpp ${folder}/*_fake.cpp)
   add_library(belfry_simt_${build} OBJECT EXCLUDE_FROM_ALL
-    ${folder}/device_simt.cpp ${folder}/host/barrier.cpp ${folder}/host/checker.cpp
+    ${device_files} ${folder}/host/barrier.cpp ${folder}/host/checker.cpp
     ${folder}/host/clocks.cpp ${folder}/host/copies.cpp ${folder}/host/fiber.cpp
     ${folder}/host/memory.cpp ${folder}/host/options.cpp ${folder}/host/queue.cpp
     ${folder}/host/scheduler.cpp ${folder}/host/symbols.cpp ${folder}/host/warp.cpp
@@ -80,6 +81,83 @@ function(belfry_add_simt name)
     list(FILTER others EXCLUDE REGEX "\\.cu$")
     add_executable(${target} $<TARGET_OBJECTS:${target}_kernels> ${others})
     target_link_libraries(${target} PRIVATE belfry_simt_${build} ${arg_LINK} GTest::gtest_main)
+    gtest_discover_tests(${target} TEST_PREFIX "simt-${build}." DISCOVERY_TIMEOUT 60
+      PROPERTIES TIMEOUT 300 LABELS simt-${build})
+  endforeach()
+endfunction()
+
+# The parts of belfry on the executor. Ops' kernel files are a library each, so that a test waits for its own
+# alone; what has no kernels is compiled once for the three builds.
+set(BELFRY_SIMT_GENERATED ${CMAKE_BINARY_DIR}/generated_simt)
+function(belfry_simt_host_options target)
+  target_compile_definitions(${target} PRIVATE BELFRY_SIMT)
+  # The simulated build's own built_ops.hpp comes before the other one.
+  target_include_directories(${target} BEFORE PRIVATE ${BELFRY_SIMT_GENERATED} ${CMAKE_SOURCE_DIR}
+    ${CMAKE_SOURCE_DIR}/tests/simt ${CMAKE_BINARY_DIR}/generated)
+  target_include_directories(${target} SYSTEM PRIVATE ${BELFRY_CUDA_INCLUDE} ${BELFRY_CUDA_INCLUDE}/cccl)
+  target_link_libraries(${target} PRIVATE belfry_options TBB::tbb hwy::hwy DNNL::dnnl OpenMP::OpenMP_CXX
+    Threads::Threads)
+endfunction()
+
+function(belfry_add_simt_kernels)
+  if(NOT BELFRY_SIMT)
+    return()
+  endif()
+  belfry_write_built_ops(${BELFRY_SIMT_GENERATED} ON)
+  set(folder ${CMAKE_SOURCE_DIR}/kernels)
+  get_property(ops GLOBAL PROPERTY BELFRY_OPS)
+  file(GLOB host_files CONFIGURE_DEPENDS ${folder}/core/*.cpp)
+  list(FILTER host_files EXCLUDE REGEX "/device_[a-z]*\\.cpp$")
+  foreach(op IN LISTS ops)
+    list(APPEND host_files ${folder}/${op}/${op}_cpu.cpp)
+  endforeach()
+  add_library(belfry_kernels_simt STATIC EXCLUDE_FROM_ALL ${host_files})
+  belfry_simt_host_options(belfry_kernels_simt)
+  foreach(build IN LISTS BELFRY_SIMT_BUILDS)
+    if(NOT TARGET belfry_simt_${build})
+      belfry_add_simt_executor(${build})
+    endif()
+    foreach(op IN LISTS ops)
+      get_property(files GLOBAL PROPERTY BELFRY_KERNEL_FILES_${op})
+      if(files)
+        add_library(belfry_simt_${build}_${op} OBJECT EXCLUDE_FROM_ALL ${files})
+        target_compile_options(belfry_simt_${build}_${op} PRIVATE -x c++
+          $<$<STREQUAL:${build},check>:-fsanitize=thread>)
+        target_include_directories(belfry_simt_${build}_${op} BEFORE PRIVATE ${BELFRY_SIMT_GENERATED})
+        target_link_libraries(belfry_simt_${build}_${op} PRIVATE belfry_simt_${build})
+      endif()
+    endforeach()
+  endforeach()
+endfunction()
+
+# The objects of ops' kernels in a build, to stand first in an executable (see belfry_add_simt).
+function(belfry_simt_objects out build)
+  foreach(op IN LISTS ARGN)
+    if(TARGET belfry_simt_${build}_${op})
+      list(APPEND objects $<TARGET_OBJECTS:belfry_simt_${build}_${op}>)
+    endif()
+  endforeach()
+  set(${out} ${objects} PARENT_SCOPE)
+endfunction()
+
+# simt_BUILD_STEM from a test source and the kernels of `ops`.
+function(belfry_add_simt_kernel_test source)
+  if(NOT BELFRY_SIMT)
+    return()
+  endif()
+  get_filename_component(stem ${source} NAME_WE)
+  add_library(simt_${stem} OBJECT EXCLUDE_FROM_ALL ${source})
+  belfry_simt_host_options(simt_${stem})
+  target_compile_definitions(simt_${stem} PRIVATE BELFRY_TEST_BACKEND=cuda
+    BELFRY_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  target_link_libraries(simt_${stem} PRIVATE GTest::gtest nlohmann_json::nlohmann_json)
+  foreach(build IN LISTS BELFRY_SIMT_BUILDS)
+    set(target simt_${build}_${stem})
+    belfry_simt_objects(objects ${build} ${ARGN})
+    add_executable(${target} ${objects} $<TARGET_OBJECTS:simt_${stem}>
+      $<TARGET_OBJECTS:belfry_test_golden>)
+    target_link_libraries(${target} PRIVATE belfry_simt_${build} belfry_kernels_simt GTest::gtest_main
+      TBB::tbb hwy::hwy DNNL::dnnl OpenMP::OpenMP_CXX Threads::Threads ${CMAKE_DL_LIBS})
     gtest_discover_tests(${target} TEST_PREFIX "simt-${build}." DISCOVERY_TIMEOUT 60
       PROPERTIES TIMEOUT 300 LABELS simt-${build})
   endforeach()

@@ -1,24 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 # The few ways in which targets are made here.
 
-# One op: kernels/NAME/NAME_cpu.cpp, and NAME_cuda.cu where it exists and CUDA is built. Every op gets a
-# line in the generated kernels/core/built_ops.hpp, which is what `kHasCuda::NAME` reads.
-set(BELFRY_CUDA OFF)
+# One op: kernels/NAME/NAME_cpu.cpp, and the folder's kernel files (.cu) where CUDA is built.
 set_property(GLOBAL PROPERTY BELFRY_OPS "")
 function(belfry_add_op name)
   target_sources(belfry_kernels PRIVATE ${name}/${name}_cpu.cpp)
-  set(cuda false)
-  if(BELFRY_CUDA AND EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/${name}_cuda.cu)
-    target_sources(belfry_kernels PRIVATE ${name}/${name}_cuda.cu)
-    set(cuda true)
+  file(GLOB kernel_files CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cu)
+  if(BELFRY_CUDA)
+    target_sources(belfry_kernels PRIVATE ${kernel_files})
   endif()
-  set_property(GLOBAL APPEND_STRING PROPERTY BELFRY_OPS "inline constexpr bool ${name} = ${cuda};\n")
+  set_property(GLOBAL APPEND PROPERTY BELFRY_OPS ${name})
+  set_property(GLOBAL PROPERTY BELFRY_KERNEL_FILES_${name} ${kernel_files})
 endfunction()
 
-function(belfry_write_built_ops)
-  get_property(BELFRY_OPS GLOBAL PROPERTY BELFRY_OPS)
+# Writes kernels/core/built_ops.hpp into `folder`: what `kHasCuda::NAME` reads. `cuda`: whether the ops that
+# have kernel files are built with them.
+function(belfry_write_built_ops folder cuda)
+  get_property(ops GLOBAL PROPERTY BELFRY_OPS)
+  set(BELFRY_OPS "inline constexpr bool device = false;\n")
+  if(cuda)
+    set(BELFRY_OPS "inline constexpr bool device = true;\n")
+  endif()
+  foreach(op IN LISTS ops)
+    get_property(kernel_files GLOBAL PROPERTY BELFRY_KERNEL_FILES_${op})
+    if(cuda AND kernel_files)
+      string(APPEND BELFRY_OPS "inline constexpr bool ${op} = true;\n")
+    else()
+      string(APPEND BELFRY_OPS "inline constexpr bool ${op} = false;\n")
+    endif()
+  endforeach()
   configure_file(${CMAKE_SOURCE_DIR}/kernels/core/built_ops.hpp.in
-                 ${CMAKE_BINARY_DIR}/generated/kernels/core/built_ops.hpp @ONLY)
+                 ${folder}/kernels/core/built_ops.hpp @ONLY)
 endfunction()
 
 # One test executable per source file; CTest names are PREFIX.Suite.Case. Those of prefix "cli" run the
@@ -33,6 +45,22 @@ function(belfry_add_test prefix source)
     target_compile_definitions(${target} PRIVATE BELFRY_BINARY="$<TARGET_FILE:belfry>")
   endif()
   gtest_discover_tests(${target} TEST_PREFIX "${prefix}." PROPERTIES TIMEOUT 600 DISCOVERY_TIMEOUT 60)
+endfunction()
+
+# A test of ops that runs on the CPU (names PREFIX.*), and with the same source on the device: in the three
+# builds of the executor (simt-BUILD.*, cmake/simt.cmake) and on a GPU (gpu.*, where asked for). OPS are those
+# whose kernels it needs, the ones that they call included.
+function(belfry_add_kernel_test prefix source)
+  cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "OPS")
+  belfry_add_test(${prefix} ${source})
+  belfry_add_simt_kernel_test(${source} ${arg_OPS})
+  if(BELFRY_CUDA AND BELFRY_GPU_TESTS)
+    get_filename_component(stem ${source} NAME_WE)
+    add_executable(gpu_${stem} ${source})
+    target_compile_definitions(gpu_${stem} PRIVATE BELFRY_TEST_BACKEND=cuda)
+    target_link_libraries(gpu_${stem} PRIVATE belfry_test_support belfry_engine GTest::gtest_main)
+    gtest_discover_tests(gpu_${stem} TEST_PREFIX "gpu." PROPERTIES TIMEOUT 600 LABELS gpu)
+  endif()
 endfunction()
 
 # One benchmark executable STEM from bench/STEM.cpp, with Google Benchmark's main.

@@ -12,20 +12,25 @@
 
 namespace belfry {
 
-/// `bytes` of 64-byte aligned memory of `backend`, zero-filled. Throws std::bad_alloc when there is
-/// none, DeviceError for a backend that this build lacks. Large host blocks ask for huge pages.
-void* allocate_bytes(Backend backend, std::int64_t bytes);
+enum class Fill { zeros, none };
+
+/// `bytes` of memory of `backend`, aligned to 64 bytes (cuda: 256), zero-filled unless asked otherwise.
+/// Throws std::bad_alloc or simt::DeviceFailure(out_of_memory) when there is none, DeviceError for a
+/// backend that this build lacks. Large host blocks ask for huge pages. Waits for nothing but its own fill.
+void* allocate_bytes(Backend backend, std::int64_t bytes, Fill fill = Fill::zeros);
 void free_bytes(Backend backend, void* data) noexcept;
 
-/// n elements of T in one backend's memory, zero-filled at construction.
+/// n elements of T in one backend's memory, zero-filled at construction unless asked otherwise. The
+/// host may read and write data() of the CPU's alone; kernels/core/transfer.hpp copies.
 template <class T>
 class Buffer {
  public:
   Buffer() = default;
-  Buffer(Backend backend, std::int64_t n)
+  Buffer(Backend backend, std::int64_t n, Fill fill = Fill::zeros)
       : backend_(backend),
         size_(n),
-        data_(static_cast<T*>(allocate_bytes(backend, checked_product(n, sizeof(T), "Buffer")))) {}
+        data_(static_cast<T*>(
+            allocate_bytes(backend, checked_product(n, sizeof(T), "Buffer"), fill))) {}
   Buffer(Buffer&& o) noexcept
       : backend_(o.backend_),
         size_(std::exchange(o.size_, 0)),

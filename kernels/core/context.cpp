@@ -13,12 +13,14 @@
 #include <cstring>
 #include <new>
 
+#include "kernels/core/device.hpp"
 #include "kernels/core/parallel.hpp"
+#include "kernels/core/transfer.hpp"
 
 namespace belfry {
 
 namespace {
-constexpr std::int64_t kAlignment = 64;
+constexpr std::int64_t kAlignment = 64, kDeviceAlignment = 256;
 constexpr std::int64_t kHugePage = std::int64_t{2} << 20;
 constexpr std::int64_t kSmallestBlock = std::int64_t{1} << 20;
 
@@ -26,12 +28,16 @@ std::int64_t round_up(std::int64_t n, std::int64_t to) {
   if (n > INT64_MAX - to) throw std::length_error("memory request overflows 64 bits");
   return (n + to - 1) / to * to;
 }
+
+void* allocate_on_device(std::int64_t bytes, Fill fill) {
+  void* data = simt::device_malloc(bytes);
+  if (fill == Fill::zeros && bytes > 0) simt::device_memset(data, 0, bytes);
+  return data;
+}
 }  // namespace
 
-void* allocate_bytes(Backend backend, std::int64_t bytes) {
-  if (backend != Backend::cpu) {
-    throw DeviceError("memory: this build has no CUDA backend");
-  }
+void* allocate_bytes(Backend backend, std::int64_t bytes, Fill fill) {
+  if (backend == Backend::cuda) return allocate_on_device(bytes, fill);
   if (bytes == 0) return nullptr;
   const bool huge = bytes >= 4 * kHugePage;
   const std::int64_t alignment = huge ? kHugePage : kAlignment;
@@ -39,22 +45,23 @@ void* allocate_bytes(Backend backend, std::int64_t bytes) {
                                   static_cast<std::size_t>(round_up(bytes, alignment)));
   if (data == nullptr) throw std::bad_alloc();
   if (huge) madvise(data, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);  // a hint; may fail
-  std::memset(data, 0, static_cast<std::size_t>(bytes));
+  if (fill == Fill::zeros) std::memset(data, 0, static_cast<std::size_t>(bytes));
   return data;
 }
 
-void free_bytes(Backend, void* data) noexcept {
-  std::free(data);
+void free_bytes(Backend backend, void* data) noexcept {
+  if (backend == Backend::cpu) return std::free(data);
+  simt::device_free(data);
 }
 
 void* Arena::take_bytes(std::int64_t bytes) {
-  bytes = round_up(bytes, kAlignment);
+  bytes = round_up(bytes, backend_ == Backend::cpu ? kAlignment : kDeviceAlignment);
   while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].size()) {
     ++block_;
     used_ = 0;
   }
   if (block_ == blocks_.size()) {
-    blocks_.emplace_back(backend_, std::max(bytes, std::max(kSmallestBlock, peak_)));
+    blocks_.emplace_back(backend_, std::max(bytes, std::max(kSmallestBlock, peak_)), Fill::none);
     ++allocations_;
     used_ = 0;
   }
@@ -73,12 +80,12 @@ void Arena::release(const Mark& mark) {
   block_ = mark.block;
   used_ = mark.used;
   total_ = mark.total;
-  if (total_ == 0 && blocks_.size() > 1) {  // from now on one block holds the peak
+  if (backend_ == Backend::cpu && total_ == 0 && blocks_.size() > 1) {  // one will hold the peak
     blocks_.clear();
     block_ = 0;
     used_ = 0;
     try {
-      blocks_.emplace_back(backend_, peak_);
+      blocks_.emplace_back(backend_, peak_, Fill::none);
       ++allocations_;
     } catch (const std::bad_alloc&) {  // the next take asks again, where it may throw
     }
@@ -96,18 +103,62 @@ struct Context::Workers {
 
 Context::Context(Backend backend, int threads, std::uint64_t seed)
     : backend_(backend), arena_(backend) {
-  if (backend != Backend::cpu) throw DeviceError("this build has no CUDA backend");
   threads_ = threads > 0 ? threads : tbb::info::default_concurrency();
-  workers_ = std::make_unique<Workers>(threads_);
+  workers_ = std::make_unique<Workers>(threads_);  // host work around a device's needs them too
+  if (backend == Backend::cuda) stream_ = std::make_unique<simt::Stream>();
   state_buffer_ = Buffer<StepState>(backend, 1);
-  state_ = new (state_buffer_.data()) StepState{};
-  state_->seed = seed;
+  state_ = state_buffer_.data();
+  StepState first{};
+  first.seed = seed;
+  write_state(first);
 }
 
-Context::~Context() = default;
+Context::~Context() {
+  stream_.reset();  // waits for its work, which uses the arena
+}
+
+StepState Context::read_state() const {
+  StepState state;
+  download(*this, state_, &state, 1);
+  return state;
+}
+
+void Context::write_state(const StepState& next) const {
+  upload(*this, &next, state_, 1);
+}
 
 void Context::raise(std::uint32_t bits) const {
+  require(backend_ == Backend::cpu, "Context::raise: kernels raise their own faults");
   std::atomic_ref<std::uint32_t>(state_->status).fetch_or(bits, std::memory_order_relaxed);
+}
+
+void Context::synchronise() const {
+  if (stream_) stream_->sync();
+}
+
+simt::Stream& Context::stream() const {
+  require(stream_ != nullptr, "Context::stream: only a CUDA context has one");
+  return *stream_;
+}
+
+void upload_bytes(const Context& ctx, const void* host, void* to, std::int64_t bytes) {
+  if (bytes == 0) return;
+  if (ctx.backend() == Backend::cpu) {
+    std::memcpy(to, host, static_cast<std::size_t>(bytes));
+    return;
+  }
+  ctx.synchronise();
+  simt::to_device(to, host, bytes);
+}
+
+void download_bytes(const Context& ctx, const void* from, void* host, std::int64_t bytes) {
+  if (bytes == 0) return;
+  if (ctx.backend() == Backend::cpu) {
+    std::memcpy(host, from, static_cast<std::size_t>(bytes));
+    return;
+  }
+  ctx.synchronise();
+  simt::to_host(host, from, bytes);
 }
 
 void parallel_for(const Context& ctx, std::int64_t tiles, TileFunction f) {

@@ -13,13 +13,18 @@
 
 namespace belfry {
 
-/// Scratch memory of a Context: a bump allocator whose marks nest (ArenaScope). Grows on demand and
-/// then keeps one block of the peak size, so a repeated step allocates nothing after its first run.
+namespace simt {
+class Stream;
+}
+
+/// Scratch memory of a Context: a bump allocator whose marks nest (ArenaScope). Grows on demand, so that
+/// a repeated step allocates nothing after its first run. On the CPU one block of the peak size is left in
+/// the end; on the device blocks stay where they are, since a captured graph knows their addresses.
 class Arena {
  public:
   explicit Arena(Backend backend) : backend_(backend) {}
 
-  /// n uninitialised elements of T, 64-byte aligned, valid until the enclosing ArenaScope ends.
+  /// n uninitialised elements of T, 64-byte aligned (cuda: 256), valid until the enclosing ArenaScope ends.
   template <class T>
   T* take(std::int64_t n) {
     return static_cast<T*>(take_bytes(checked_product(n, sizeof(T), "Arena::take")));
@@ -59,10 +64,17 @@ class Context {
   Backend backend() const { return backend_; }
   int threads() const { return threads_; }
   Arena& arena() const { return arena_; }
-  /// In the backend's memory; on the CPU the host may read and write it directly.
+  /// In the backend's memory: for ops. The host uses the two below.
   StepState* state() const { return state_; }
+  /// Copies of the state; both wait for the work queued so far.
+  StepState read_state() const;
+  void write_state(const StepState& next) const;
   /// Ors `bits` into the status word (CPU side; safe from worker threads).
   void raise(std::uint32_t bits) const;
+  /// Returns once all work queued on this context is done. On the CPU it is done already.
+  void synchronise() const;
+  /// The queue of a CUDA context.
+  simt::Stream& stream() const;
 
   struct Workers;  // the CPU's thread arena; kernels/core/parallel.hpp uses it
   Workers& workers() const { return *workers_; }
@@ -71,6 +83,7 @@ class Context {
   Backend backend_;
   int threads_ = 1;
   mutable Arena arena_;
+  std::unique_ptr<simt::Stream> stream_;  // before what its work uses
   Buffer<StepState> state_buffer_;
   StepState* state_ = nullptr;
   std::unique_ptr<Workers> workers_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The device as host code sees it: memory, copies, streams, events, graphs and one checked launch().
-// Two implementations: the CUDA runtime (device_cuda.cpp) and the SIMT executor (tests/simt).
+// Implementations: the CUDA runtime (device_cuda.cpp), the SIMT executor (tests/simt), and for builds without
+// CUDA device_none.cpp, which refuses everything.
 // No CUDA header here. Every failure is a DeviceFailure; nothing is left to be asked for later.
 #pragma once
 
@@ -19,6 +20,7 @@ namespace belfry::simt {
 
 /// Why the device refused; decides the program's exit code.
 enum class Failure {
+  not_built,  // this build has no CUDA backend
   no_driver,
   old_driver,
   no_device,

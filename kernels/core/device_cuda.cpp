@@ -241,6 +241,8 @@ void to_device(void* device, const void* host, std::int64_t bytes) {
   ++counts.synchronisations;
   check(cudaMemcpy(device, host, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice),
         "to_device");
+  // From pageable memory it may return before the device has all of it, and our streams do not wait.
+  check(cudaStreamSynchronize(nullptr), "to_device");
 }
 void to_device(void* device, const void* host, std::int64_t bytes, Stream& stream) {
   check(cudaMemcpyAsync(device, host, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice,
