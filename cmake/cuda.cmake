@@ -26,12 +26,18 @@ if(BELFRY_CUDA)
   set(CMAKE_CUDA_ARCHITECTURES ${BELFRY_CUDA_ARCHITECTURES})
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that nvcc has C++20
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+  endif()
   set(CMAKE_CUDA_STANDARD 20)
   set(CMAKE_CUDA_STANDARD_REQUIRED ON)
   set(CMAKE_CUDA_EXTENSIONS OFF)
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
   # -fmad=false: as -ffp-contract=off on the host, a product and a sum are fused only where the code says fma.
-  string(APPEND CMAKE_CUDA_FLAGS " -fmad=false -lineinfo -Werror all-warnings -Xcompiler=-Wall,-Wextra")
+  # Members of views are constexpr and so usable in kernels; 554: Vector<const T> to itself is no conversion.
+  string(APPEND CMAKE_CUDA_FLAGS " -fmad=false -lineinfo --expt-relaxed-constexpr -diag-suppress=554"
+    " -Werror all-warnings -Xcompiler=-Wall,-Wextra")
   message(STATUS "CUDA: nvcc ${CMAKE_CUDA_COMPILER_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")
 else()
   message(STATUS "CUDA: not built (no nvcc, or BELFRY_CUDA=OFF); everything runs on the CPU")

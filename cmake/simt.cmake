@@ -43,7 +43,7 @@ function(belfry_add_simt_executor build)
     ${BELFRY_CUDA_INCLUDE} ${BELFRY_CUDA_INCLUDE}/cccl)  # nv/target lies there in the wheels
   # -g1: lines for reports. Float casts of float4 alias; sums are fused only where the code says fma.
   target_compile_options(belfry_simt_${build} PUBLIC -Wall -Wextra $<$<BOOL:${BELFRY_WERROR}>:-Werror>
-    -g1 -fno-strict-aliasing -ffp-contract=off)
+    -Wno-unknown-pragmas -g1 -fno-strict-aliasing -ffp-contract=off)  # nvcc's unroll
   if(build STREQUAL asan)
     target_compile_options(belfry_simt_asan PUBLIC -O1 -fsanitize=address,undefined
       -fno-sanitize-recover=all -fno-omit-frame-pointer)
@@ -80,7 +80,8 @@ function(belfry_add_simt name)
     set(others ${arg_UNPARSED_ARGUMENTS})
     list(FILTER others EXCLUDE REGEX "\\.cu$")
     add_executable(${target} $<TARGET_OBJECTS:${target}_kernels> ${others})
-    target_link_libraries(${target} PRIVATE belfry_simt_${build} ${arg_LINK} GTest::gtest_main)
+    target_link_libraries(${target} PRIVATE belfry_simt_${build} $<TARGET_NAME_IF_EXISTS:belfry_kernels_simt>
+      ${arg_LINK} GTest::gtest_main)
     gtest_discover_tests(${target} TEST_PREFIX "simt-${build}." DISCOVERY_TIMEOUT 60
       PROPERTIES TIMEOUT 300 LABELS simt-${build})
   endforeach()
@@ -107,7 +108,7 @@ function(belfry_add_simt_kernels)
   set(folder ${CMAKE_SOURCE_DIR}/kernels)
   get_property(ops GLOBAL PROPERTY BELFRY_OPS)
   file(GLOB host_files CONFIGURE_DEPENDS ${folder}/core/*.cpp)
-  list(FILTER host_files EXCLUDE REGEX "/device_[a-z]*\\.cpp$")
+  list(FILTER host_files EXCLUDE REGEX "/(device_[a-z]*|cublaslt)\\.cpp$")
   foreach(op IN LISTS ops)
     list(APPEND host_files ${folder}/${op}/${op}_cpu.cpp)
   endforeach()
@@ -120,6 +121,8 @@ function(belfry_add_simt_kernels)
     foreach(op IN LISTS ops)
       get_property(files GLOBAL PROPERTY BELFRY_KERNEL_FILES_${op})
       if(files)
+        # In this directory alone: in kernels/ the same files are nvcc's.
+        set_source_files_properties(${files} PROPERTIES LANGUAGE CXX)
         add_library(belfry_simt_${build}_${op} OBJECT EXCLUDE_FROM_ALL ${files})
         target_compile_options(belfry_simt_${build}_${op} PRIVATE -x c++
           $<$<STREQUAL:${build},check>:-fsanitize=thread>)
@@ -132,6 +135,7 @@ endfunction()
 
 # The objects of ops' kernels in a build, to stand first in an executable (see belfry_add_simt).
 function(belfry_simt_objects out build)
+  set(objects "")
   foreach(op IN LISTS ARGN)
     if(TARGET belfry_simt_${build}_${op})
       list(APPEND objects $<TARGET_OBJECTS:belfry_simt_${build}_${op}>)
@@ -161,6 +165,46 @@ function(belfry_add_simt_kernel_test source)
     gtest_discover_tests(${target} TEST_PREFIX "simt-${build}." DISCOVERY_TIMEOUT 60
       PROPERTIES TIMEOUT 300 LABELS simt-${build})
   endforeach()
+endfunction()
+
+# The whole of belfry on the simulated device: the engine, and the command as `belfry_simt`.
+function(belfry_add_simt_engine)
+  if(NOT BELFRY_SIMT)
+    return()
+  endif()
+  get_target_property(engine_files belfry_engine SOURCES)
+  list(REMOVE_DUPLICATES engine_files)
+  list(TRANSFORM engine_files PREPEND ${CMAKE_SOURCE_DIR}/engine/)
+  add_library(belfry_engine_simt STATIC EXCLUDE_FROM_ALL ${engine_files})
+  belfry_simt_host_options(belfry_engine_simt)
+  target_link_libraries(belfry_engine_simt PRIVATE tomlplusplus::tomlplusplus fmt::fmt ZLIB::ZLIB PkgConfig::ZSTD
+    PkgConfig::XXHASH OpenSSL::Crypto nlohmann_json::nlohmann_json tsl::robin_map)
+  get_target_property(app_files belfry SOURCES)
+  list(TRANSFORM app_files PREPEND ${CMAKE_SOURCE_DIR}/apps/)
+  get_property(ops GLOBAL PROPERTY BELFRY_OPS)
+  belfry_simt_objects(objects plain ${ops})
+  add_executable(belfry_simt ${objects} ${app_files})
+  belfry_simt_host_options(belfry_simt)
+  target_link_libraries(belfry_simt PRIVATE belfry_simt_plain belfry_engine_simt belfry_kernels_simt
+    CLI11::CLI11 fmt::fmt nlohmann_json::nlohmann_json)
+endfunction()
+
+# simt_plain_STEM from a test of the engine.
+function(belfry_add_simt_engine_test source)
+  if(NOT BELFRY_SIMT)
+    return()
+  endif()
+  get_filename_component(stem ${source} NAME_WE)
+  get_property(ops GLOBAL PROPERTY BELFRY_OPS)
+  belfry_simt_objects(objects plain ${ops})
+  add_executable(simt_plain_${stem} ${objects} ${source} $<TARGET_OBJECTS:belfry_test_golden>)
+  belfry_simt_host_options(simt_plain_${stem})
+  target_compile_definitions(simt_plain_${stem} PRIVATE BELFRY_TEST_BACKEND=cuda
+    BELFRY_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  target_link_libraries(simt_plain_${stem} PRIVATE belfry_simt_plain belfry_engine_simt belfry_kernels_simt
+    GTest::gtest_main nlohmann_json::nlohmann_json fmt::fmt)
+  gtest_discover_tests(simt_plain_${stem} TEST_PREFIX "simt-plain." DISCOVERY_TIMEOUT 60
+    PROPERTIES TIMEOUT 600 LABELS simt-plain)
 endfunction()
 
 # One test that says so where the builds above are missing.

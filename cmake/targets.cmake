@@ -4,6 +4,11 @@
 # One op: kernels/NAME/NAME_cpu.cpp, and the folder's kernel files (.cu) where CUDA is built.
 set_property(GLOBAL PROPERTY BELFRY_OPS "")
 function(belfry_add_op name)
+  if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/${name}_cpu.cpp)  # DEV-ONLY
+    message(STATUS "missing ${name}")
+    set_property(GLOBAL APPEND PROPERTY BELFRY_OPS_MISSING ${name})
+    return()
+  endif()
   target_sources(belfry_kernels PRIVATE ${name}/${name}_cpu.cpp)
   file(GLOB kernel_files CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cu)
   if(BELFRY_CUDA)
@@ -29,6 +34,10 @@ function(belfry_write_built_ops folder cuda)
       string(APPEND BELFRY_OPS "inline constexpr bool ${op} = false;\n")
     endif()
   endforeach()
+  get_property(missing GLOBAL PROPERTY BELFRY_OPS_MISSING)  # DEV-ONLY
+  foreach(op IN LISTS missing)
+    string(APPEND BELFRY_OPS "inline constexpr bool ${op} = false;\n")
+  endforeach()
   configure_file(${CMAKE_SOURCE_DIR}/kernels/core/built_ops.hpp.in
                  ${folder}/kernels/core/built_ops.hpp @ONLY)
 endfunction()
@@ -36,6 +45,10 @@ endfunction()
 # One test executable per source file; CTest names are PREFIX.Suite.Case. Those of prefix "cli" run the
 # `belfry` command.
 function(belfry_add_test prefix source)
+  if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})  # DEV-ONLY
+    message(STATUS "missing ${source}")
+    return()
+  endif()
   get_filename_component(stem ${source} NAME_WE)
   string(REPLACE "." "_" target "${prefix}_${stem}")
   add_executable(${target} ${source})
@@ -47,20 +60,40 @@ function(belfry_add_test prefix source)
   gtest_discover_tests(${target} TEST_PREFIX "${prefix}." PROPERTIES TIMEOUT 600 DISCOVERY_TIMEOUT 60)
 endfunction()
 
+# What all gpu_* tests have: launches are counted (tests/support/launch_counts.cpp), so that the record of a GPU
+# run knows which kernels ran. They are discovered when they are run: no GPU is there when they are built.
+function(belfry_gpu_test_options target)
+  target_sources(${target} PRIVATE ${CMAKE_SOURCE_DIR}/tests/support/launch_counts.cpp)
+  target_include_directories(${target} SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+  target_link_options(${target} PRIVATE -Wl,--wrap=cudaLaunchKernelExC,--wrap=__cudaLaunchKernel)
+  gtest_discover_tests(${target} TEST_PREFIX "gpu." DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 600 LABELS gpu)
+endfunction()
+
 # A test of ops that runs on the CPU (names PREFIX.*), and with the same source on the device: in the three
 # builds of the executor (simt-BUILD.*, cmake/simt.cmake) and on a GPU (gpu.*, where asked for). OPS are those
-# whose kernels it needs, the ones that they call included.
+# whose kernels it needs, the ones that they call included. DEVICE_ONLY leaves the CPU out.
 function(belfry_add_kernel_test prefix source)
-  cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "OPS")
-  belfry_add_test(${prefix} ${source})
+  if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})  # DEV-ONLY
+    return()
+  endif()
+  cmake_parse_arguments(PARSE_ARGV 2 arg "DEVICE_ONLY" "" "OPS")
+  if(NOT arg_DEVICE_ONLY)
+    belfry_add_test(${prefix} ${source})
+  endif()
   belfry_add_simt_kernel_test(${source} ${arg_OPS})
   if(BELFRY_CUDA AND BELFRY_GPU_TESTS)
     get_filename_component(stem ${source} NAME_WE)
     add_executable(gpu_${stem} ${source})
     target_compile_definitions(gpu_${stem} PRIVATE BELFRY_TEST_BACKEND=cuda)
     target_link_libraries(gpu_${stem} PRIVATE belfry_test_support belfry_engine GTest::gtest_main)
-    gtest_discover_tests(gpu_${stem} TEST_PREFIX "gpu." PROPERTIES TIMEOUT 600 LABELS gpu)
+    belfry_gpu_test_options(gpu_${stem})
   endif()
+endfunction()
+
+# A test of the engine that runs on the CPU, and with the same source in the simulated build of all of belfry.
+function(belfry_add_engine_test prefix source)
+  belfry_add_test(${prefix} ${source})
+  belfry_add_simt_engine_test(${source})
 endfunction()
 
 # One benchmark executable STEM from bench/STEM.cpp, with Google Benchmark's main.

@@ -31,14 +31,15 @@ void bias_act_grad(const Context& ctx, Matrix<const float> z, Matrix<const float
 /// Aliasing     y may be z itself (same data and pitch) for linear; otherwise no overlap
 /// Cost         reads and writes B N floats each: memory-bound
 /// Scratch      none
-/// Numerics     f32 in and out; within 4 ulp of the float64 value, gelu (the exact erf form) within 8
-///              even in its lower tail; NaN stays NaN
-/// Determinism  bitwise for any thread count; each element stands alone
+/// Numerics     f32 in and out; within 4 ulp of the float64 value, gelu (the exact erf form) within
+///              8 even in its lower tail; NaN stays NaN
+/// Determinism  bitwise for any thread count; each element stands alone; the backends differ within
+///              the ulp above, z is the same on both
 inline void bias_act(const Context& ctx, Matrix<float> z, Vector<const float> bias,
                      Activation activation, Matrix<float> y) {
   require(z.rows == y.rows && z.cols == y.cols, "bias_act: y must have the shape of z");
   require(bias.empty() || bias.size == z.cols, "bias_act: bias must have one value a column");
-  require(z.data != y.data || (activation == Activation::linear && z.pitch == y.pitch),
+  require(z.empty() || z.data != y.data || (activation == Activation::linear && z.pitch == y.pitch),
           "bias_act: y may be z only for the linear activation");
   switch (ctx.backend()) {
     case Backend::cpu:
@@ -54,9 +55,11 @@ inline void bias_act(const Context& ctx, Matrix<float> z, Vector<const float> bi
 /// Empty        B = 0: d_bias = 0
 /// Aliasing     d_z may be d_y; z and y are only read
 /// Cost         reads 3 B N, writes B N floats: memory-bound
-/// Scratch      on the CPU: row tiles x N floats for the partial sums of d_bias
-/// Numerics     f32; d_bias is summed in row order inside fixed row tiles, then over tiles in order
-/// Determinism  bitwise for any thread count
+/// Scratch      row tiles x N floats for the partial sums of d_bias (cuda: at most 512 N)
+/// Numerics     f32; d_bias is summed inside fixed row tiles, then over tiles: on the CPU in row
+///              order, on the device every few rows by one thread, whose sums meet in a tree
+/// Determinism  bitwise for any thread count; on the device by shape alone. The backends differ:
+///              d_z by 8 ulp of the terms of the formula, d_bias by the order of its sum
 inline void bias_act_grad(const Context& ctx, Matrix<const float> z, Matrix<const float> y,
                           Matrix<const float> d_y, Activation activation, Matrix<float> d_z,
                           Vector<float> d_bias) {

@@ -329,7 +329,8 @@ void bias_act(const Context& ctx, Matrix<float> z, Vector<const float> bias, Act
   const auto tile = HWY_DYNAMIC_DISPATCH(forward_tile);
   parallel_for(ctx, (z.rows + rows - 1) / rows, [&](std::int64_t t, int) {
     const std::int64_t n = std::min(rows, z.rows - t * rows);
-    tile(z.slice(t * rows, n), bias.data, activation, y.slice(t * rows, n));
+    tile(z.slice(t * rows, n), bias.empty() ? nullptr : bias.data, activation,
+         y.slice(t * rows, n));
   });
 }
 

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <new>
 
+#include "kernels/core/branches.hpp"
 #include "kernels/core/device.hpp"
 #include "kernels/core/parallel.hpp"
 #include "kernels/core/transfer.hpp"
@@ -114,6 +115,7 @@ Context::Context(Backend backend, int threads, std::uint64_t seed)
 }
 
 Context::~Context() {
+  branches_.reset();
   stream_.reset();  // waits for its work, which uses the arena
 }
 
@@ -139,6 +141,11 @@ void Context::synchronise() const {
 simt::Stream& Context::stream() const {
   require(stream_ != nullptr, "Context::stream: only a CUDA context has one");
   return *stream_;
+}
+
+simt::Branches& Context::branches() const {
+  if (!branches_) branches_ = std::make_unique<simt::Branches>(stream());
+  return *branches_;
 }
 
 void upload_bytes(const Context& ctx, const void* host, void* to, std::int64_t bytes) {

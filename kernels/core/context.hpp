@@ -14,8 +14,9 @@
 namespace belfry {
 
 namespace simt {
+class Branches;
 class Stream;
-}
+}  // namespace simt
 
 /// Scratch memory of a Context: a bump allocator whose marks nest (ArenaScope). Grows on demand, so that
 /// a repeated step allocates nothing after its first run. On the CPU one block of the peak size is left in
@@ -75,6 +76,8 @@ class Context {
   void synchronise() const;
   /// The queue of a CUDA context.
   simt::Stream& stream() const;
+  /// Side streams of a CUDA context, for an op's independent pieces. Made by the first call.
+  simt::Branches& branches() const;
 
   struct Workers;  // the CPU's thread arena; kernels/core/parallel.hpp uses it
   Workers& workers() const { return *workers_; }
@@ -84,6 +87,7 @@ class Context {
   int threads_ = 1;
   mutable Arena arena_;
   std::unique_ptr<simt::Stream> stream_;  // before what its work uses
+  mutable std::unique_ptr<simt::Branches> branches_;
   Buffer<StepState> state_buffer_;
   StepState* state_ = nullptr;
   std::unique_ptr<Workers> workers_;

@@ -46,8 +46,18 @@ struct DeviceInfo {
   bool simulated = false;
 };
 
-/// The current device. Throws DeviceFailure(no_driver, old_driver, no_device, wrong_architecture).
+/// GPUs that there are, at least 1. Throws DeviceFailure(not_built, no_driver, old_driver, no_device).
+int device_count();
+/// GPU `number`, from 0, or the current one. Throws as device_count, and no_device for a number beyond it.
+DeviceInfo device_info(int number);
 DeviceInfo device_info();
+/// Makes GPU `number` the current one of this thread (0 is, without it). Throws as device_info, and
+/// wrong_architecture for a GPU that this build's kernels cannot run on.
+void select_device(int number);
+/// The architectures that this build's kernels are compiled for, e.g. "75, 80, 90".
+std::string built_architectures();
+/// The library of matrix products: its version, or why there is none.
+std::string matrix_library();
 
 /// What the process has asked of the device so far: a test takes differences over an epoch.
 struct Counters {

@@ -6,9 +6,12 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "kernels/core/cublaslt.hpp"
 #include "kernels/core/device.hpp"
 
 namespace belfry::simt {
+
+cudaError_t probe_architecture();  // architecture_cuda.cu
 
 namespace {
 
@@ -62,7 +65,33 @@ Failure failure_of(cudaError_t code) {
   }
 }
 
+std::string version_text(int cuda) {  // 13000 is 13.0
+  return "CUDA " + std::to_string(cuda / 1000) + "." + std::to_string(cuda % 1000 / 10);
+}
+
+/// Why there is no GPU to begin with. The runtime calls a driver that is not there too old.
+[[noreturn]] void raise_absent(cudaError_t code) {
+  cudaGetLastError();
+  int driver = 0, runtime = 0;
+  cudaDriverGetVersion(&driver);
+  cudaRuntimeGetVersion(&runtime);
+  const std::string wanted = "this build needs one for " + version_text(runtime) +
+                             (runtime >= 13000 ? " (580)" : "") + " or newer";
+  if (driver == 0 || failure_of(code) == Failure::no_driver) {
+    throw DeviceFailure(Failure::no_driver, "there is no NVIDIA driver; " + wanted);
+  }
+  if (code == cudaErrorInsufficientDriver) {
+    throw DeviceFailure(Failure::old_driver,
+                        "the NVIDIA driver is one for " + version_text(driver) + "; " + wanted);
+  }
+  throw DeviceFailure(Failure::no_device,
+                      std::string("the NVIDIA driver gives no GPU: ") + cudaGetErrorString(code));
+}
+
 [[noreturn]] void raise(cudaError_t code, const std::string& what) {
+  if (failure_of(code) == Failure::old_driver || failure_of(code) == Failure::no_driver) {
+    raise_absent(code);
+  }
   cudaGetLastError();  // a sticky one stays all the same
   throw DeviceFailure(failure_of(code), what + ": " + cudaGetErrorString(code));
 }
@@ -98,14 +127,22 @@ void allow_shared_memory(const void* function, std::int64_t bytes) {
 
 }  // namespace
 
-DeviceInfo device_info() {
+int device_count() {
   int count = 0;
-  check(cudaGetDeviceCount(&count), "looking for a GPU");
-  if (count == 0) throw DeviceFailure(Failure::no_device, "looking for a GPU: there is none");
-  int device = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
+  if (const cudaError_t code = cudaGetDeviceCount(&count); code != cudaSuccess) raise_absent(code);
+  if (count == 0) raise_absent(cudaErrorNoDevice);
+  return count;
+}
+
+DeviceInfo device_info(int number) {
+  const int count = device_count();
+  if (number < 0 || number >= count) {
+    throw DeviceFailure(Failure::no_device, "there is no GPU " + std::to_string(number) +
+                                                ": this machine has " + std::to_string(count) +
+                                                ", numbered from 0");
+  }
   cudaDeviceProp p{};
-  check(cudaGetDeviceProperties(&p, device), "cudaGetDeviceProperties");
+  check(cudaGetDeviceProperties(&p, number), "cudaGetDeviceProperties");
   DeviceInfo info{.name = p.name,
                   .major = p.major,
                   .minor = p.minor,
@@ -114,6 +151,42 @@ DeviceInfo device_info() {
   check(cudaDriverGetVersion(&info.driver), "cudaDriverGetVersion");
   check(cudaRuntimeGetVersion(&info.runtime), "cudaRuntimeGetVersion");
   return info;
+}
+
+DeviceInfo device_info() {
+  device_count();
+  int number = 0;
+  check(cudaGetDevice(&number), "cudaGetDevice");
+  return device_info(number);
+}
+
+void select_device(int number) {
+  const DeviceInfo info = device_info(number);
+  check(cudaSetDevice(number), "taking the GPU");
+  const cudaError_t code = probe_architecture();
+  if (code == cudaSuccess) return;
+  if (failure_of(code) != Failure::wrong_architecture && code != cudaErrorInvalidDeviceFunction) {
+    raise(code, "taking the GPU");
+  }
+  cudaGetLastError();
+  throw DeviceFailure(Failure::wrong_architecture,
+                      info.name + " has architecture " + std::to_string(info.major) +
+                          std::to_string(info.minor) + ", this build has code for " +
+                          built_architectures());
+}
+
+std::string built_architectures() {
+  return BELFRY_CUDA_ARCHITECTURES;
+}
+
+std::string matrix_library() {
+  try {
+    const auto v = cuda::cublaslt().get_version();  // 130002 is 13.0.2
+    return "cuBLASLt " + std::to_string(v / 10000) + "." + std::to_string(v / 100 % 100) + "." +
+           std::to_string(v % 100);
+  } catch (const DeviceError& e) {
+    return e.what();
+  }
 }
 
 Counters counters() {
@@ -131,7 +204,12 @@ void* device_malloc(std::int64_t bytes) {
   if (bytes == 0) return nullptr;
   void* p = nullptr;
   const cudaError_t code = cudaMalloc(&p, static_cast<std::size_t>(bytes));
-  if (code != cudaSuccess) raise(code, "device memory of " + std::to_string(bytes) + " bytes");
+  if (code != cudaSuccess) {
+    std::size_t free = 0, total = 0;
+    cudaMemGetInfo(&free, &total);
+    raise(code, std::to_string(bytes) + " bytes of device memory asked for, " +
+                    std::to_string(free) + " of " + std::to_string(total) + " are free");
+  }
   ++counts.allocations;
   counts.live_bytes += bytes;
   const std::lock_guard<std::mutex> lock(sizes_mutex);

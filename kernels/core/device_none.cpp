@@ -10,8 +10,23 @@ namespace {
 }
 }  // namespace
 
+int device_count() {
+  refuse();
+}
+DeviceInfo device_info(int) {
+  refuse();
+}
 DeviceInfo device_info() {
   refuse();
+}
+void select_device(int) {
+  refuse();
+}
+std::string built_architectures() {
+  return "none";
+}
+std::string matrix_library() {
+  return "none";
 }
 Counters counters() {
   return {};

@@ -5,6 +5,8 @@
 #include <hwy/targets.h>
 #include <tbb/version.h>
 
+#include "kernels/core/device.hpp"
+
 namespace belfry {
 
 namespace {
@@ -41,6 +43,10 @@ std::vector<std::pair<std::string, std::string>> library_versions() {
                          isa_name(dnnl_get_effective_cpu_isa())},
           {"oneTBB", TBB_runtime_version()},
           {"Highway", simd_target()}};
+}
+
+std::string device_name(const Context& ctx) {
+  return ctx.backend() == Backend::cpu ? name_of(Backend::cpu) : simt::device_info().name;
 }
 
 std::string simd_target() {

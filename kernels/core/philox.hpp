@@ -45,6 +45,7 @@ enum class RandomStream : std::uint32_t {
   synthesise = 5,
   baseline = 6,
   validation = 7,
+  rounding = 8,
 };
 
 /// Four 32-bit words number `index` of `stream`, sub-stream `sub` (a table, a step, an epoch).

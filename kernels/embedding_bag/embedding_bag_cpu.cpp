@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lookup: one pass over the bags. Gradient: a stable radix sort of (row, position), then the positions
-// of each row are summed in chunks of 64, so that a hot row is shared by threads and still has one order.
+// Lookup: one pass over the bags. Gradient: the places of each row, found by row_plan, are summed in chunks of
+// 64, so that a hot row is shared by threads and still has one order.
 #include "kernels/embedding_bag/embedding_bag.hpp"
 
 #include <algorithm>
-#include <atomic>
-#include <bit>
 #include <cstring>
 
 #include "kernels/core/parallel.hpp"
@@ -22,43 +20,25 @@ namespace belfry::cpu {
 
 constexpr std::int64_t kChunk = kEmbeddingGradChunk;
 
-/// What a position adds to its row: scale * row.
-struct Source {
-  const float* row;
-  float scale;
-};
-
-/// The sources of all positions: listed, or (one id a bag, no weights) row p of the use that holds
-/// position p.
-struct Sources {
-  const Source* list = nullptr;
+struct SumTask {
   std::span<const TableUse> uses;
+  RowPlan plan;
+  std::int64_t n = 0;      ///< distinct rows
+  Matrix<float> values;    ///< [n, D]: first chunk of every row
+  Matrix<float> partials;  ///< the chunk that begins at place p: row p / kChunk
 
-  Source listed(std::uint32_t position) const { return list[position]; }
-  Source plain(std::uint32_t position) const {
-    std::int64_t p = position;
+  /// Row of d_y that a place adds, times its factor.
+  const float* row(std::int64_t place) const {
+    std::int64_t bag = plan.bags[place];
     const TableUse* use = uses.data();
-    for (; p >= use->ids.nnz; ++use) p -= use->ids.nnz;
-    return {use->d_y.row(p), 1.0f};
+    for (; bag >= use->ids.bags; ++use) bag -= use->ids.bags;
+    return use->d_y.row(bag);
   }
 };
 
-/// Positions sorted by row, (row << 32 | position), and where each distinct row begins.
-struct Segments {
-  const std::uint64_t* sorted = nullptr;
-  const std::uint32_t* begin = nullptr;  ///< [n + 1]
-  std::int64_t n = 0;
-};
-
-struct SumTask {
-  Sources sources;
-  Segments segments;
-  Matrix<float> values;    ///< [n, D]: first chunk of every row
-  Matrix<float> partials;  ///< the chunk that begins at sorted position p: row p / kChunk
-};
-
+template <class T>
 struct LookupTask {
-  Matrix<const float> table;
+  Matrix<const T> table;
   Ragged ids;
   Pooling pooling;
   Matrix<float> y;
@@ -72,21 +52,34 @@ namespace belfry::cpu::HWY_NAMESPACE {
 
 constexpr std::int64_t kPrefetchRows = 12;
 
-HWY_INLINE void PrefetchRow(const float* row, std::int64_t width) {
-  for (std::int64_t d = 0; d < width && d < 128; d += 16) __builtin_prefetch(row + d);
+template <class T>
+HWY_INLINE void PrefetchRow(const T* row, std::int64_t width) {
+  constexpr std::int64_t kStep = 64 / sizeof(T);
+  for (std::int64_t d = 0; d < width && d < 8 * kStep; d += kStep) __builtin_prefetch(row + d);
 }
 
 /// out = scale row, or out += scale row.
-template <bool kAdd>
-HWY_INLINE void ScaleRow(const float* HWY_RESTRICT row, float scale, float* HWY_RESTRICT out,
+template <bool kAdd, class T>
+HWY_INLINE void ScaleRow(const T* HWY_RESTRICT row, float scale, float* HWY_RESTRICT out,
                          std::int64_t width) {
-  for (std::int64_t d = 0; d < width; ++d) out[d] = kAdd ? out[d] + scale * row[d] : scale * row[d];
+  for (std::int64_t d = 0; d < width; ++d) {
+    const float x = scale * to_float(row[d]);
+    out[d] = kAdd ? out[d] + x : x;
+  }
+}
+
+HWY_INLINE void CopyRow(const float* HWY_RESTRICT row, float* HWY_RESTRICT out,
+                        std::int64_t width) {
+  std::memcpy(out, row, static_cast<std::size_t>(width) * sizeof(float));
+}
+HWY_INLINE void CopyRow(const bf16* HWY_RESTRICT row, float* HWY_RESTRICT out, std::int64_t width) {
+  for (std::int64_t d = 0; d < width; ++d) out[d] = to_float(row[d]);
 }
 
 /// Bags first .. end-1 with one id each and no weight. Returns false if an id lies outside.
-bool GatherBags(const LookupTask& task, std::int64_t first, std::int64_t end) {
+template <class T>
+bool GatherBags(const LookupTask<T>& task, std::int64_t first, std::int64_t end) {
   const std::int64_t width = task.table.cols;
-  const std::size_t bytes = static_cast<std::size_t>(width) * sizeof(float);
   const auto inside = [&task](std::int64_t id) { return id >= 0 && id < task.table.rows; };
   bool good = true;
   for (std::int64_t b = first; b < end; ++b) {
@@ -95,16 +88,17 @@ bool GatherBags(const LookupTask& task, std::int64_t first, std::int64_t end) {
     }
     const std::int32_t id = task.ids.ids[b];
     if (inside(id)) {
-      std::memcpy(task.y.row(b), task.table.row(id), bytes);
+      CopyRow(task.table.row(id), task.y.row(b), width);
     } else {
-      std::memset(task.y.row(b), 0, bytes);
+      std::fill_n(task.y.row(b), width, 0.0f);
       good = false;
     }
   }
   return good;
 }
 
-bool PoolBags(const LookupTask& task, std::int64_t first, std::int64_t end) {
+template <class T>
+bool PoolBags(const LookupTask<T>& task, std::int64_t first, std::int64_t end) {
   const std::int64_t width = task.table.cols;
   bool good = true;
   for (std::int64_t b = first; b < end; ++b) {
@@ -136,50 +130,52 @@ bool PoolBags(const LookupTask& task, std::int64_t first, std::int64_t end) {
   return good;
 }
 
-bool LookupTile(const LookupTask& task, std::int64_t first, std::int64_t end) {
+template <class T>
+bool Lookup(const LookupTask<T>& task, std::int64_t first, std::int64_t end) {
   return task.ids.offsets == nullptr && task.ids.weights == nullptr ? GatherBags(task, first, end)
                                                                     : PoolBags(task, first, end);
 }
+bool LookupFloat(const LookupTask<float>& task, std::int64_t first, std::int64_t end) {
+  return Lookup(task, first, end);
+}
+bool LookupBf16(const LookupTask<bf16>& task, std::int64_t first, std::int64_t end) {
+  return Lookup(task, first, end);
+}
 
-/// Sums the chunks that begin at sorted positions first .. end-1.
-template <bool kListed>
+/// Sums the chunks that begin at places first .. end-1.
+template <bool kScales>
 void SumChunks(const SumTask& task, std::int64_t first, std::int64_t end) {
-  const Segments& segments = task.segments;
+  const std::uint32_t* row_begin = task.plan.begin;
   const std::int64_t width = task.values.cols;
-  const std::int64_t total = segments.begin[segments.n];
-  const auto source = [&](std::int64_t i) HWY_ATTR {
-    const std::uint32_t position = static_cast<std::uint32_t>(segments.sorted[i]);
-    return kListed ? task.sources.listed(position) : task.sources.plain(position);
-  };
-  std::int64_t s =
-      std::upper_bound(segments.begin, segments.begin + segments.n, first) - segments.begin - 1;
-  std::int64_t p = segments.begin[s] + (first - segments.begin[s] + kChunk - 1) / kChunk * kChunk;
-  if (p >= segments.begin[s + 1]) p = segments.begin[++s];
+  const std::int64_t total = row_begin[task.n];
+  std::int64_t s = std::upper_bound(row_begin, row_begin + task.n, first) - row_begin - 1;
+  std::int64_t p = row_begin[s] + (first - row_begin[s] + kChunk - 1) / kChunk * kChunk;
+  if (p >= row_begin[s + 1]) p = row_begin[++s];
   while (p < end) {
-    const std::int64_t stop = std::min<std::int64_t>(p + kChunk, segments.begin[s + 1]);
-    float* out = p == segments.begin[s] ? task.values.row(s) : task.partials.row(p / kChunk);
+    const std::int64_t stop = std::min<std::int64_t>(p + kChunk, row_begin[s + 1]);
+    float* out = p == row_begin[s] ? task.values.row(s) : task.partials.row(p / kChunk);
     for (std::int64_t i = p; i < stop; ++i) {
-      if (i + kPrefetchRows < total) PrefetchRow(source(i + kPrefetchRows).row, width);
-      const Source from = source(i);
+      if (i + kPrefetchRows < total) PrefetchRow(task.row(i + kPrefetchRows), width);
+      const float scale = kScales ? task.plan.scales[i] : 1.0f;
       if (i == p) {
-        ScaleRow<false>(from.row, from.scale, out, width);
+        ScaleRow<false>(task.row(i), scale, out, width);
       } else {
-        ScaleRow<true>(from.row, from.scale, out, width);
+        ScaleRow<true>(task.row(i), scale, out, width);
       }
     }
     p = stop;
-    if (p == segments.begin[s + 1]) ++s;
+    if (p == row_begin[s + 1]) ++s;
   }
 }
 
 void SumTile(const SumTask& task, std::int64_t first, std::int64_t end) {
-  return task.sources.list != nullptr ? SumChunks<true>(task, first, end)
-                                      : SumChunks<false>(task, first, end);
+  return task.plan.scales != nullptr ? SumChunks<true>(task, first, end)
+                                     : SumChunks<false>(task, first, end);
 }
 
 /// Adds the later chunks of rows first .. end-1 to their first one.
 void AddPartials(const SumTask& task, std::int64_t first, std::int64_t end) {
-  const std::uint32_t* begin = task.segments.begin;
+  const std::uint32_t* begin = task.plan.begin;
   for (std::int64_t s = first; s < end; ++s) {
     for (std::int64_t p = begin[s] + kChunk; p < begin[s + 1]; p += kChunk) {
       ScaleRow<true>(task.partials.row(p / kChunk), 1.0f, task.values.row(s), task.values.cols);
@@ -191,150 +187,56 @@ void AddPartials(const SumTask& task, std::int64_t first, std::int64_t end) {
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace belfry::cpu {
+namespace belfry {
 
-HWY_EXPORT(LookupTile);
+void check_embedding_bag_arguments(std::int64_t width, const Ragged& ids, Matrix<const float> y) {
+  require(y.rows == ids.bags, "embedding_bag: y must have one row a bag");
+  require(y.cols == width, "embedding_bag: y must be as wide as the table");
+  require(ids.offsets != nullptr || ids.nnz == ids.bags,
+          "embedding_bag: without offsets there is exactly one id a bag");
+}
+
+void check_table_uses(std::span<const TableUse> uses, std::int64_t width) {
+  require(static_cast<std::int64_t>(uses.size()) <= kMaxTableUses,
+          "embedding_bag_grad: too many uses of one table");
+  for (const TableUse& use : uses) {
+    require(use.d_y.rows == use.ids.bags, "embedding_bag_grad: d_y must have one row a bag");
+    require(use.d_y.cols == width, "embedding_bag_grad: all uses must be as wide as out");
+    require(use.ids.offsets != nullptr || use.ids.nnz == use.ids.bags,
+            "embedding_bag_grad: without offsets there is exactly one id a bag");
+  }
+}
+
+std::int64_t ids_of_uses(std::span<const TableUse> uses, TableIds (&ids)[kMaxTableUses]) {
+  std::int64_t nnz = 0;
+  for (std::size_t u = 0; u < uses.size(); ++u) {
+    ids[u] = {uses[u].ids, uses[u].pooling};
+    nnz += uses[u].ids.nnz;
+  }
+  return nnz;
+}
+
+namespace cpu {
+
+HWY_EXPORT(LookupFloat);
+HWY_EXPORT(LookupBf16);
 HWY_EXPORT(SumTile);
 HWY_EXPORT(AddPartials);
 
 namespace {
 
-constexpr std::int64_t kSortTile = 65536;
 constexpr std::int64_t kSumTile = 256;
 constexpr std::int64_t kRowTile = 1024;
-
-std::int64_t tiles_of(std::int64_t n, std::int64_t tile) {
-  return (n + tile - 1) / tile;
-}
 
 /// Runs f(first, end) over [0, n) in tiles.
 template <class F>
 void for_tiles(const Context& ctx, std::int64_t n, std::int64_t tile, F&& f) {
-  parallel_for(ctx, tiles_of(n, tile),
-               [&](std::int64_t t, int) { f(t, t * tile, std::min(n, (t + 1) * tile)); });
+  parallel_for(ctx, (n + tile - 1) / tile,
+               [&](std::int64_t t, int) { f(t * tile, std::min(n, (t + 1) * tile)); });
 }
 
-/// (row << 32 | position) of all positions; ids outside the table become row `table_rows`, which
-/// sorts last. Returns whether there are any.
-bool fill_keys(const Context& ctx, std::span<const TableUse> uses, std::int64_t table_rows,
-               std::uint64_t* keys) {
-  std::uint32_t outside = 0;
-  std::int64_t base = 0;
-  for (const TableUse& use : uses) {
-    for_tiles(ctx, use.ids.nnz, kSortTile, [&](std::int64_t, std::int64_t first, std::int64_t end) {
-      bool good = true;
-      for (std::int64_t j = first; j < end; ++j) {
-        std::uint64_t row = static_cast<std::uint32_t>(use.ids.ids[j]);  // negative: very large
-        if (row >= static_cast<std::uint64_t>(table_rows)) {
-          row = static_cast<std::uint64_t>(table_rows);
-          good = false;
-        }
-        keys[base + j] = (row << 32) | static_cast<std::uint64_t>(base + j);
-      }
-      if (!good) std::atomic_ref<std::uint32_t>(outside).store(1, std::memory_order_relaxed);
-    });
-    base += use.ids.nnz;
-  }
-  return outside != 0;
-}
-
-/// One stable pass over `bits` bits from `shift`. Every tile counts its own digits, so that the place
-/// of each key follows from the shape alone.
-void radix_pass(const Context& ctx, const std::uint64_t* from, std::uint64_t* to, std::int64_t n,
-                int shift, int bits, std::uint32_t* counts) {
-  const std::int64_t buckets = std::int64_t{1} << bits;
-  const std::uint64_t mask = static_cast<std::uint64_t>(buckets - 1);
-  for_tiles(ctx, n, kSortTile, [&](std::int64_t tile, std::int64_t first, std::int64_t end) {
-    std::uint32_t* count = counts + tile * buckets;
-    std::fill_n(count, buckets, 0u);
-    for (std::int64_t i = first; i < end; ++i) ++count[(from[i] >> shift) & mask];
-  });
-  std::uint32_t place = 0;
-  for (std::int64_t digit = 0; digit < buckets; ++digit) {
-    for (std::int64_t tile = 0; tile < tiles_of(n, kSortTile); ++tile) {
-      const std::uint32_t here = counts[tile * buckets + digit];
-      counts[tile * buckets + digit] = place;
-      place += here;
-    }
-  }
-  for_tiles(ctx, n, kSortTile, [&](std::int64_t tile, std::int64_t first, std::int64_t end) {
-    std::uint32_t* next = counts + tile * buckets;
-    for (std::int64_t i = first; i < end; ++i) to[next[(from[i] >> shift) & mask]++] = from[i];
-  });
-}
-
-/// Sorts keys[0 .. n) by row, positions staying in order; only as many bits as rows need. Returns the
-/// sorted array (one of two halves of scratch).
-const std::uint64_t* sort_positions(const Context& ctx, std::uint64_t* keys, std::int64_t n,
-                                    std::uint64_t largest_row) {
-  const int bits = std::bit_width(largest_row);
-  const int widest =
-      n < 4096 ? 8 : 11;  // few keys: emptying the counters would cost more than a pass
-  const int passes = (bits + widest - 1) / widest;
-  if (passes == 0) return keys;
-  const int digit = (bits + passes - 1) / passes;
-  std::uint64_t* other = ctx.arena().take<std::uint64_t>(n);
-  std::uint32_t* counts =
-      ctx.arena().take<std::uint32_t>(tiles_of(n, kSortTile) * (std::int64_t{1} << digit));
-  for (int pass = 0; pass < passes; ++pass) {
-    radix_pass(ctx, keys, other, n, 32 + pass * digit, digit, counts);
-    std::swap(keys, other);
-  }
-  return keys;
-}
-
-/// Finds the distinct rows below `table_rows` among the sorted keys: fills out.rows, *out.n and
-/// begin[0 .. *out.n].
-Segments find_segments(const Context& ctx, const std::uint64_t* sorted, std::int64_t n,
-                       std::int64_t table_rows, const RowGradient& out, std::uint32_t* begin) {
-  const auto row_of = [&](std::int64_t i) { return static_cast<std::int64_t>(sorted[i] >> 32); };
-  std::int64_t kept = n;
-  while (kept > 0 && row_of(kept - 1) == table_rows) --kept;
-  const auto heads = [&](std::int64_t i) { return i == 0 || row_of(i) != row_of(i - 1); };
-  std::int64_t* before = ctx.arena().take<std::int64_t>(tiles_of(kept, kSortTile) + 1);
-  before[0] = 0;
-  for_tiles(ctx, kept, kSortTile, [&](std::int64_t tile, std::int64_t first, std::int64_t end) {
-    std::int64_t count = 0;
-    for (std::int64_t i = first; i < end; ++i) count += heads(i) ? 1 : 0;
-    before[tile + 1] = count;
-  });
-  for (std::int64_t t = 0; t < tiles_of(kept, kSortTile); ++t) before[t + 1] += before[t];
-  for_tiles(ctx, kept, kSortTile, [&](std::int64_t tile, std::int64_t first, std::int64_t end) {
-    std::int64_t s = before[tile];
-    for (std::int64_t i = first; i < end; ++i) {
-      if (!heads(i)) continue;
-      begin[s] = static_cast<std::uint32_t>(i);
-      out.rows[s++] = static_cast<std::int32_t>(row_of(i));
-    }
-  });
-  *out.n = before[tiles_of(kept, kSortTile)];
-  begin[*out.n] = static_cast<std::uint32_t>(kept);
-  return {sorted, begin, *out.n};
-}
-
-/// The list of sources where some use has bags or weights; otherwise positions speak for themselves.
-Sources find_sources(const Context& ctx, std::span<const TableUse> uses, std::int64_t nnz) {
-  const bool plain = std::all_of(uses.begin(), uses.end(), [](const TableUse& use) {
-    return use.ids.offsets == nullptr && use.ids.weights == nullptr;
-  });
-  if (plain) return {nullptr, uses};
-  Source* list = ctx.arena().take<Source>(nnz);
-  std::int64_t base = 0;
-  for (const TableUse& use : uses) {
-    for_tiles(ctx, use.ids.bags, kRowTile, [&](std::int64_t, std::int64_t first, std::int64_t end) {
-      for (std::int64_t b = first; b < end; ++b) {
-        const float scale = bag_scale(use.ids, use.pooling, b);
-        const std::int64_t begin = use.ids.offsets != nullptr ? use.ids.offsets[b] : b;
-        const std::int64_t stop = use.ids.offsets != nullptr ? use.ids.offsets[b + 1] : b + 1;
-        for (std::int64_t j = begin; j < stop; ++j) {
-          const float weight = use.ids.weights != nullptr ? use.ids.weights[j] : 1.0f;
-          list[base + j] = {use.d_y.row(b), scale * weight};
-        }
-      }
-    });
-    base += use.ids.nnz;
-  }
-  return {list, uses};
+std::int64_t lookup_tile(std::int64_t width) {
+  return std::max<std::int64_t>(16, 16384 / width);
 }
 
 }  // namespace
@@ -342,41 +244,50 @@ Sources find_sources(const Context& ctx, std::span<const TableUse> uses, std::in
 void embedding_bag(const Context& ctx, Matrix<const float> table, const Ragged& ids,
                    Pooling pooling, Matrix<float> y) {
   if (y.empty()) return;
-  const LookupTask task{table, ids, pooling, y};
-  const std::int64_t tile = std::max<std::int64_t>(16, 16384 / y.cols);
-  for_tiles(ctx, ids.bags, tile, [&](std::int64_t, std::int64_t first, std::int64_t end) {
-    if (!HWY_DYNAMIC_DISPATCH(LookupTile)(task, first, end)) ctx.raise(kStatusIdOutOfRange);
+  const LookupTask<float> task{table, ids, pooling, y};
+  for_tiles(ctx, ids.bags, lookup_tile(y.cols), [&](std::int64_t first, std::int64_t end) {
+    if (!HWY_DYNAMIC_DISPATCH(LookupFloat)(task, first, end)) ctx.raise(kStatusIdOutOfRange);
+  });
+}
+
+void embedding_bag(const Context& ctx, Matrix<const bf16> table, const Ragged& ids, Pooling pooling,
+                   Matrix<float> y) {
+  if (y.empty()) return;
+  const LookupTask<bf16> task{table, ids, pooling, y};
+  for_tiles(ctx, ids.bags, lookup_tile(y.cols), [&](std::int64_t first, std::int64_t end) {
+    if (!HWY_DYNAMIC_DISPATCH(LookupBf16)(task, first, end)) ctx.raise(kStatusIdOutOfRange);
+  });
+}
+
+void embedding_bag_grad(const Context& ctx, std::span<const TableUse> uses, const RowPlan& plan,
+                        Matrix<float> values) {
+  const std::int64_t n = *plan.n, width = values.cols;
+  if (n == 0 || width == 0) return;
+  ArenaScope scope(ctx);
+  const std::int64_t blocks = plan.nnz / kChunk + 1;
+  float* partials = ctx.arena().take<float>(checked_product(blocks, width, "partials"));
+  const SumTask task{uses, plan, n, values, {partials, blocks, width}};
+  for_tiles(ctx, plan.begin[n], kSumTile, [&](std::int64_t first, std::int64_t end) {
+    HWY_DYNAMIC_DISPATCH(SumTile)(task, first, end);
+  });
+  for_tiles(ctx, n, kRowTile, [&](std::int64_t first, std::int64_t end) {
+    HWY_DYNAMIC_DISPATCH(AddPartials)(task, first, end);
   });
 }
 
 void embedding_bag_grad(const Context& ctx, std::span<const TableUse> uses, std::int64_t table_rows,
                         const RowGradient& out) {
-  std::int64_t nnz = 0;
-  for (const TableUse& use : uses) nnz += use.ids.nnz;
-  *out.n = 0;
-  if (nnz == 0) return;
+  TableIds ids[kMaxTableUses];
+  const std::int64_t nnz = ids_of_uses(uses, ids);
+  const bool scales = std::any_of(ids, ids + uses.size(), has_scales);
   ArenaScope scope(ctx);
-  std::uint64_t* keys = ctx.arena().take<std::uint64_t>(nnz);
-  const bool outside = fill_keys(ctx, uses, table_rows, keys);
-  if (outside) ctx.raise(kStatusIdOutOfRange);
-  const std::uint64_t* sorted =
-      sort_positions(ctx, keys, nnz, static_cast<std::uint64_t>(table_rows - (outside ? 0 : 1)));
-  std::uint32_t* begin = ctx.arena().take<std::uint32_t>(std::min(nnz, table_rows) + 1);
-  const Segments segments = find_segments(ctx, sorted, nnz, table_rows, out, begin);
-  if (segments.n == 0 || out.values.cols == 0) return;
-
-  const std::int64_t width = out.values.cols;
-  float* partials = ctx.arena().take<float>(checked_product(nnz / kChunk + 1, width, "partials"));
-  const SumTask task{
-      find_sources(ctx, uses, nnz), segments, out.values, {partials, nnz / kChunk + 1, width}};
-  for_tiles(ctx, begin[segments.n], kSumTile,
-            [&](std::int64_t, std::int64_t first, std::int64_t end) {
-              HWY_DYNAMIC_DISPATCH(SumTile)(task, first, end);
-            });
-  for_tiles(ctx, segments.n, kRowTile, [&](std::int64_t, std::int64_t first, std::int64_t end) {
-    HWY_DYNAMIC_DISPATCH(AddPartials)(task, first, end);
-  });
+  RowPlan plan = take_row_plan(ctx.arena(), nnz, table_rows, scales);
+  plan.rows = out.rows;
+  plan.n = out.n;
+  cpu::row_plan(ctx, {ids, uses.size()}, table_rows, {&plan, 1});
+  cpu::embedding_bag_grad(ctx, uses, plan, out.values);
 }
 
-}  // namespace belfry::cpu
+}  // namespace cpu
+}  // namespace belfry
 #endif  // HWY_ONCE

@@ -34,9 +34,13 @@ void gemm(const Context& ctx, Matrix<const float> a, Matrix<const float> b, Matr
 /// Empty        M = 0 or N = 0: no-op; K = 0: c = beta c
 /// Aliasing     c must not overlap a or b
 /// Cost         2 M N K flops: compute-bound from about K = 32
-/// Scratch      on the CPU, for a small c over a long K: at most 15 M N floats of partial sums
-/// Numerics     f32; the order of the sum over K is the library's (oneDNN, cuBLASLt)
-/// Determinism  run_to_run; on the CPU tiles are cut by shape, so any thread count gives the same bits
+/// Scratch      cpu, for a small c over a long K: at most 15 M N floats of partial sums; cuda: what
+///              cuBLASLt asks for, at most 32 MiB
+/// Numerics     f32, no TF32; the order of the sum over K is the library's (oneDNN, cuBLASLt), so an
+///              element is within a few K 2^-24 of the sum of its terms' sizes, typically sqrt K of that
+/// Determinism  run_to_run; cpu: tiles are cut by shape, so any thread count gives the same bits. cuda:
+///              on one kind of GPU and version of cuBLASLt; the algorithm is chosen by shape, pitches
+///              and alignment, and never adds by atomics
 inline void gemm(const Context& ctx, Matrix<const float> a, Matrix<const float> b, Matrix<float> c,
                  const GemmOptions& options = {}) {
   const bool ta = options.a == Transpose::yes, tb = options.b == Transpose::yes;

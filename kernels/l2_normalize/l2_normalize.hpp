@@ -30,7 +30,8 @@ void l2_normalize_grad(const Context& ctx, Matrix<const float> y, Vector<const f
 /// Cost         reads and writes B D floats: memory-bound
 /// Scratch      none
 /// Numerics     f32; |x|^2 in a fixed order of lanes
-/// Determinism  bitwise for any thread count; rows stand alone
+/// Determinism  bitwise for any thread count; rows stand alone. The device's lanes are other ones:
+///              y and r differ by a few ulp
 /// See          tf.math.l2_normalize, tf.keras.layers.UnitNormalization (the same function)
 inline void l2_normalize(const Context& ctx, Matrix<const float> x, Matrix<float> y,
                          Vector<float> inverse_norm) {
@@ -53,7 +54,7 @@ inline void l2_normalize(const Context& ctx, Matrix<const float> x, Matrix<float
 /// Cost         reads 2 B D, writes B D floats: memory-bound
 /// Scratch      none
 /// Numerics     f32
-/// Determinism  bitwise for any thread count
+/// Determinism  bitwise for any thread count; the backends differ by the order of the sum d_y . y
 inline void l2_normalize_grad(const Context& ctx, Matrix<const float> y,
                               Vector<const float> inverse_norm, Matrix<const float> d_y,
                               Matrix<float> d_x) {

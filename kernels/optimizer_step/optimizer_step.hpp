@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "kernels/core/bf16.hpp"
 #include "kernels/core/built_ops.hpp"
 #include "kernels/core/context.hpp"
 #include "kernels/core/view.hpp"
@@ -30,6 +31,8 @@ struct OptimizerOptions {
       0.0f;  ///< adam: decoupled (AdamW), w -= lr weight_decay w in the same update
   EpsilonPlace epsilon_place = EpsilonPlace::inside_root;  ///< adagrad
   SparseUpdate sparse = SparseUpdate::exact;
+  std::uint32_t table =
+      0;  ///< numbers the bf16 tables of a model apart, below 2^16 (kernels/core/bf16.hpp)
   bool operator==(const OptimizerOptions&) const = default;
 };
 
@@ -44,10 +47,19 @@ struct OptimizerSlots {
 int slot_count(const OptimizerOptions& options);
 std::int64_t slot_width(const OptimizerOptions& options, std::int64_t width);
 
+/// Whether rows without a gradient move, too.
+inline bool moves_every_row(const OptimizerOptions& options) {
+  const bool has_momentum = options.kind == OptimizerKind::adam ||
+                            (options.kind == OptimizerKind::sgd && options.momentum != 0.0f);
+  return options.sparse == SparseUpdate::exact && has_momentum;
+}
+
 namespace cpu {
 void optimizer_step(const Context& ctx, const OptimizerOptions& options, Matrix<float> parameter,
                     Matrix<const float> gradient, const OptimizerSlots& slots);
 void optimizer_step(const Context& ctx, const OptimizerOptions& options, Matrix<float> parameter,
+                    const RowGradient& gradient, const OptimizerSlots& slots);
+void optimizer_step(const Context& ctx, const OptimizerOptions& options, Matrix<bf16> parameter,
                     const RowGradient& gradient, const OptimizerSlots& slots);
 }  // namespace cpu
 namespace cuda {
@@ -55,10 +67,13 @@ void optimizer_step(const Context& ctx, const OptimizerOptions& options, Matrix<
                     Matrix<const float> gradient, const OptimizerSlots& slots);
 void optimizer_step(const Context& ctx, const OptimizerOptions& options, Matrix<float> parameter,
                     const RowGradient& gradient, const OptimizerSlots& slots);
+void optimizer_step(const Context& ctx, const OptimizerOptions& options, Matrix<bf16> parameter,
+                    const RowGradient& gradient, const OptimizerSlots& slots);
 }  // namespace cuda
 
-void check_optimizer_arguments(const OptimizerOptions& options, Matrix<const float> parameter,
-                               const OptimizerSlots& slots);
+void check_optimizer_arguments(const OptimizerOptions& options, std::int64_t rows,
+                               std::int64_t width, const OptimizerSlots& slots);
+void check_row_gradient(const RowGradient& gradient, std::int64_t width);
 
 /// One update of a dense parameter. lr and step come from ctx.state() (step + 1 is Adam's t).
 ///   sgd      v = momentum v - lr g;  w += v  (nesterov: w += momentum v - lr g);  w -= lr g without
@@ -74,14 +89,15 @@ void check_optimizer_arguments(const OptimizerOptions& options, Matrix<const flo
 /// Numerics     f32, nothing fused; subnormal moments and velocities become 0; a root of 0 (no gradient
 ///              so far, epsilon 0) moves nothing
 /// Faults       a non-finite new value of the parameter or a slot raises kStatusNonFinite
-/// Determinism  bitwise for any thread count
+/// Determinism  bitwise for any thread count, and on the device but for Adam's rate, whose double powers may
+///              differ there in the last bit (then the update by 1 ulp of it)
 /// See          Keras 2 optimizers (tf-keras 2.19); Duchi et al. 2011; Kingma and Ba 2015
 inline void optimizer_step(const Context& ctx, const OptimizerOptions& options,
                            Matrix<float> parameter, Matrix<const float> gradient,
                            const OptimizerSlots& slots) {
   require(gradient.rows == parameter.rows && gradient.cols == parameter.cols,
           "optimizer_step: the gradient must have the parameter's shape");
-  check_optimizer_arguments(options, parameter, slots);
+  check_optimizer_arguments(options, parameter.rows, parameter.cols, slots);
   switch (ctx.backend()) {
     case Backend::cpu:
       return cpu::optimizer_step(ctx, options, parameter, gradient, slots);
@@ -98,14 +114,28 @@ inline void optimizer_step(const Context& ctx, const OptimizerOptions& options,
 /// adam, sgd with momentum; otherwise only the listed rows). lazy: touches the listed rows alone;
 /// Adam's t is still the global step. Listed rows outside the table raise kStatusIdOutOfRange, and
 /// nothing is updated.
+/// A table in bf16 is updated in float32 and rounded stochastically (kernels/core/bf16.hpp); its slots stay
+/// float32.
 inline void optimizer_step(const Context& ctx, const OptimizerOptions& options,
                            Matrix<float> parameter, const RowGradient& gradient,
                            const OptimizerSlots& slots) {
-  require(gradient.values.cols == parameter.cols,
-          "optimizer_step: the gradient must be as wide as the table");
-  require(gradient.n != nullptr && gradient.values.rows >= gradient.capacity,
-          "optimizer_step: the gradient lacks its count or its rows");
-  check_optimizer_arguments(options, parameter, slots);
+  check_row_gradient(gradient, parameter.cols);
+  check_optimizer_arguments(options, parameter.rows, parameter.cols, slots);
+  switch (ctx.backend()) {
+    case Backend::cpu:
+      return cpu::optimizer_step(ctx, options, parameter, gradient, slots);
+    case Backend::cuda:
+      if constexpr (kHasCuda::optimizer_step) {
+        return cuda::optimizer_step(ctx, options, parameter, gradient, slots);
+      }
+  }
+  throw_no_backend("optimizer_step");
+}
+inline void optimizer_step(const Context& ctx, const OptimizerOptions& options,
+                           Matrix<bf16> parameter, const RowGradient& gradient,
+                           const OptimizerSlots& slots) {
+  check_row_gradient(gradient, parameter.cols);
+  check_optimizer_arguments(options, parameter.rows, parameter.cols, slots);
   switch (ctx.backend()) {
     case Backend::cpu:
       return cpu::optimizer_step(ctx, options, parameter, gradient, slots);

@@ -25,6 +25,7 @@ struct UpdateTask {
   OptimizerOptions options;
   const StepState* state = nullptr;
   Matrix<float> parameter;
+  Matrix<bf16> narrow;  ///< the parameter, where it is stored in bf16
   OptimizerSlots slots;
   Matrix<const float> gradient;  ///< row i belongs to rows[i], or to row i
   bool dense = true;             ///< no list of rows (an empty list may be null, too)
@@ -187,9 +188,70 @@ std::uint32_t UpdateListedRows(const Rule& rule, const UpdateTask& task, std::in
   return top;
 }
 
+/// Columns of a bf16 row that are updated at a time.
+constexpr std::int64_t kNarrowTile = 256;
+static_assert(kNarrowTile % kRoundingColumns == 0);
+
+/// Columns column .. column + n - 1 of a row in bf16, as float32 while update(w) works on them.
+template <class F>
+std::uint32_t UpdateNarrow(const UpdateTask& task, std::int64_t row, std::int64_t column,
+                           std::int64_t n, F&& update) {
+  bf16* stored = task.narrow.row(row) + column;
+  float w[kNarrowTile];
+  for (std::int64_t d = 0; d < n; ++d) w[d] = to_float(stored[d]);
+  const std::uint32_t top = update(w);
+  const RoundingKey key = rounding_key(task.state->seed, task.state->step, task.options.table);
+  for (std::int64_t d = 0; d < n; d += kRoundingColumns) {
+    const Philox4 words = rounding_words(key, row, column + d, task.narrow.cols);
+    for (std::int64_t i = d; i < std::min(n, d + kRoundingColumns); ++i) {
+      stored[i] = round_stochastic(w[i], rounding_noise(words, i));
+    }
+  }
+  return top;
+}
+
+/// One row of a parameter in bf16. g: its gradient; null: zero.
+template <int kSlots, class Rule>
+std::uint32_t UpdateNarrowRow(const Rule& rule, const UpdateTask& task, std::int64_t row,
+                              const float* g) {
+  const Matrix<float>* slots[3] = {&task.slots.first, &task.slots.second, &task.slots.third};
+  std::uint32_t top = 0;
+  for (std::int64_t column = 0; column < task.narrow.cols; column += kNarrowTile) {
+    const std::int64_t n = std::min(kNarrowTile, task.narrow.cols - column);
+    top = Larger(top, UpdateNarrow(task, row, column, n, [&](float* w) {
+                   Span<kSlots> span{w, {}};
+                   for (int s = 0; s < kSlots; ++s) span.slot[s] = slots[s]->row(row) + column;
+                   return g == nullptr ? UpdateSpan<kSlots, true>(rule, span, nullptr, n)
+                                       : UpdateSpan<kSlots, false>(rule, span, g + column, n);
+                 }));
+  }
+  return top;
+}
+
+template <int kSlots, class Rule>
+std::uint32_t UpdateNarrowRows(const Rule& rule, const UpdateTask& task, std::int64_t first,
+                               std::int64_t end) {
+  std::uint32_t top = 0;
+  if (!task.all_rows) {
+    for (std::int64_t i = first; i < end; ++i) {
+      top = Larger(top, UpdateNarrowRow<kSlots>(rule, task, task.rows[i], task.gradient.row(i)));
+    }
+    return top;
+  }
+  const std::int32_t* last = task.rows + task.listed;
+  const std::int32_t* at = std::lower_bound(task.rows, last, first);
+  for (std::int64_t row = first; row < end; ++row) {
+    const bool listed = at != last && *at == row;
+    const float* g = listed ? task.gradient.row(at++ - task.rows) : nullptr;
+    top = Larger(top, UpdateNarrowRow<kSlots>(rule, task, row, g));
+  }
+  return top;
+}
+
 template <int kSlots, class Rule>
 std::uint32_t Update(const Rule& rule, const UpdateTask& task, std::int64_t first,
                      std::int64_t end) {
+  if (task.narrow.data != nullptr) return UpdateNarrowRows<kSlots>(rule, task, first, end);
   const bool every_row = task.dense || task.all_rows;
   return every_row ? UpdateAllRows<kSlots>(rule, task, first, end)
                    : UpdateListedRows<kSlots>(rule, task, first, end);
@@ -209,13 +271,13 @@ inline std::uint32_t MoveRow(float* HWY_RESTRICT w, const float* HWY_RESTRICT g,
 
 std::uint32_t UpdateRowwiseAdagrad(const UpdateTask& task, float rate, std::int64_t first,
                                    std::int64_t end) {
-  const std::int64_t width = task.parameter.cols;
+  const std::int64_t width = task.gradient.cols;
   const float epsilon = task.options.epsilon;
   const EpsilonPlace place = task.options.epsilon_place;
   std::uint32_t top = 0;
   for (std::int64_t i = first; i < end; ++i) {
     const std::int64_t row = task.dense ? i : task.rows[i];
-    if (!task.dense && i + kPrefetchRows < end) {
+    if (!task.dense && task.narrow.data == nullptr && i + kPrefetchRows < end) {
       PrefetchRow(task.parameter.row(task.rows[i + kPrefetchRows]), width);
       PrefetchRow(task.slots.first.row(task.rows[i + kPrefetchRows]), 1);
     }
@@ -227,7 +289,16 @@ std::uint32_t UpdateRowwiseAdagrad(const UpdateTask& task, float rate, std::int6
                                                           : std::sqrt(total) + epsilon;
     top = Larger(top, Magnitude(total));
     if (root == 0.0f) continue;
-    top = Larger(top, MoveRow(task.parameter.row(row), g, rate, root, width));
+    if (task.narrow.data == nullptr) {
+      top = Larger(top, MoveRow(task.parameter.row(row), g, rate, root, width));
+      continue;
+    }
+    for (std::int64_t column = 0; column < width; column += kNarrowTile) {
+      const std::int64_t n = std::min(kNarrowTile, width - column);
+      top = Larger(top, UpdateNarrow(task, row, column, n, [&](float* w) {
+                     return MoveRow(w, g + column, rate, root, n);
+                   }));
+    }
   }
   return top;
 }
@@ -286,8 +357,8 @@ std::int64_t slot_width(const OptimizerOptions& options, std::int64_t width) {
   return options.kind == OptimizerKind::rowwise_adagrad ? 1 : width;
 }
 
-void check_optimizer_arguments(const OptimizerOptions& options, Matrix<const float> parameter,
-                               const OptimizerSlots& slots) {
+void check_optimizer_arguments(const OptimizerOptions& options, std::int64_t rows,
+                               std::int64_t width, const OptimizerSlots& slots) {
   const auto fraction = [](float x) { return x >= 0.0f && x < 1.0f; };
   require(options.group >= 0 && options.group < kMaxParameterGroups,
           "optimizer_step: the group number lies outside the step state");
@@ -297,9 +368,16 @@ void check_optimizer_arguments(const OptimizerOptions& options, Matrix<const flo
           "optimizer_step: epsilon and weight decay must not be negative");
   const Matrix<float>* slot[3] = {&slots.first, &slots.second, &slots.third};
   for (int s = 0; s < slot_count(options); ++s) {
-    require(slot[s]->rows == parameter.rows && slot[s]->cols == slot_width(options, parameter.cols),
+    require(slot[s]->rows == rows && slot[s]->cols == slot_width(options, width),
             "optimizer_step: a slot does not have the parameter's shape");
   }
+}
+
+void check_row_gradient(const RowGradient& gradient, std::int64_t width) {
+  require(gradient.values.cols == width,
+          "optimizer_step: the gradient must be as wide as the table");
+  require(gradient.n != nullptr && gradient.values.rows >= gradient.capacity,
+          "optimizer_step: the gradient lacks its count or its rows");
 }
 
 namespace cpu {
@@ -310,38 +388,64 @@ namespace {
 
 constexpr std::int64_t kTileElements = 16384;
 
-void run(const Context& ctx, const UpdateTask& task, std::int64_t rows) {
-  if (rows == 0 || task.parameter.empty()) return;
-  const std::int64_t tile_rows = std::max<std::int64_t>(1, kTileElements / task.parameter.cols);
+void run(const Context& ctx, const UpdateTask& task, std::int64_t rows, std::int64_t width) {
+  if (rows == 0 || width == 0) return;
+  const std::int64_t tile_rows = std::max<std::int64_t>(1, kTileElements / width);
   parallel_for(ctx, (rows + tile_rows - 1) / tile_rows, [&](std::int64_t tile, int) {
     const std::int64_t first = tile * tile_rows, end = std::min(rows, first + tile_rows);
     if (!HWY_DYNAMIC_DISPATCH(UpdateTile)(task, first, end)) ctx.raise(kStatusNonFinite);
   });
 }
 
+/// task: with its parameter. Its table has `table_rows` rows.
+void run_listed(const Context& ctx, UpdateTask task, const RowGradient& gradient,
+                std::int64_t table_rows) {
+  task.dense = false;
+  task.rows = gradient.rows;
+  task.listed = *gradient.n;
+  task.gradient = gradient.values;
+  task.all_rows = moves_every_row(task.options);
+  const std::int64_t width = gradient.values.cols;
+  if (task.listed > 0 && table_rows > 0 && width > 0 &&
+      (task.rows[0] < 0 || task.rows[task.listed - 1] >= table_rows)) {
+    ctx.raise(kStatusIdOutOfRange);  // ascending, so the ends speak for all
+    return;
+  }
+  if (table_rows == 0) return;
+  run(ctx, task, task.all_rows ? table_rows : task.listed, width);
+}
+
 }  // namespace
 
 void optimizer_step(const Context& ctx, const OptimizerOptions& options, Matrix<float> parameter,
                     Matrix<const float> gradient, const OptimizerSlots& slots) {
-  UpdateTask task{options, ctx.state(), parameter, slots, gradient};
-  run(ctx, task, parameter.rows);
+  UpdateTask task;
+  task.options = options;
+  task.state = ctx.state();
+  task.parameter = parameter;
+  task.slots = slots;
+  task.gradient = gradient;
+  run(ctx, task, parameter.rows, parameter.cols);
 }
 
 void optimizer_step(const Context& ctx, const OptimizerOptions& options, Matrix<float> parameter,
                     const RowGradient& gradient, const OptimizerSlots& slots) {
-  UpdateTask task{options, ctx.state(), parameter, slots, gradient.values};
-  task.dense = false;
-  task.rows = gradient.rows;
-  task.listed = *gradient.n;
-  const bool moves_alone = options.kind == OptimizerKind::adam ||
-                           (options.kind == OptimizerKind::sgd && options.momentum != 0.0f);
-  task.all_rows = options.sparse == SparseUpdate::exact && moves_alone;
-  if (task.listed > 0 && !parameter.empty() &&
-      (task.rows[0] < 0 || task.rows[task.listed - 1] >= parameter.rows)) {
-    ctx.raise(kStatusIdOutOfRange);  // ascending, so the ends speak for all
-    return;
-  }
-  run(ctx, task, task.all_rows ? parameter.rows : task.listed);
+  UpdateTask task;
+  task.options = options;
+  task.state = ctx.state();
+  task.parameter = parameter;
+  task.slots = slots;
+  run_listed(ctx, task, gradient, parameter.rows);
+}
+
+void optimizer_step(const Context& ctx, const OptimizerOptions& options, Matrix<bf16> parameter,
+                    const RowGradient& gradient, const OptimizerSlots& slots) {
+  UpdateTask task;
+  task.options = options;
+  task.state = ctx.state();
+  task.narrow = parameter;
+  task.slots = slots;
+  run_listed(ctx, task, gradient, parameter.rows);
 }
 
 }  // namespace cpu

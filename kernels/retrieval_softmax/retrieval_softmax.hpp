@@ -10,6 +10,10 @@
 
 namespace belfry {
 
+/// Of products on a GPU: fp32, or bf16 operands with fp32 sums on tensor cores. The CPU computes in fp32
+/// either way.
+enum class Precision { fp32, bf16 };
+
 /// What tfrs.tasks.Retrieval can be told. Every pointer may be empty: the step is then left out.
 struct RetrievalSoftmaxOptions {
   float temperature = 1.0f;                  ///< scores are divided by it; > 0
@@ -23,6 +27,7 @@ struct RetrievalSoftmaxOptions {
   bool mean = false;                   ///< divide loss and gradients by B (after the weights)
   Vector<std::int32_t> positive_rank;  ///< out, [B]: columns still in the row that score above its
                                        ///< positive (in-batch top-k accuracy: rank < k)
+  Precision precision = Precision::fp32;
 };
 
 namespace cpu {

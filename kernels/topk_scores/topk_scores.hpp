@@ -9,6 +9,7 @@
 #include "kernels/core/built_ops.hpp"
 #include "kernels/core/context.hpp"
 #include "kernels/core/view.hpp"
+#include "kernels/select_k/select_k.hpp"
 
 namespace belfry {
 
@@ -31,12 +32,6 @@ struct ItemMask {
   RowLists exclude;                          ///< per query, ascending
   RowLists only;                             ///< per query, ascending; offsets null: no restriction
   Vector<const std::uint64_t> allowed_bits;  ///< shared bitmap [ceil(n/64)], empty: all
-};
-
-/// scores [Q,k] descending, rows [Q,k] i32; slots without an item hold NaN and -1.
-struct TopK {
-  Matrix<float> scores;
-  Matrix<std::int32_t> rows;
 };
 
 namespace cpu {

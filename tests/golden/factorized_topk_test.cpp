@@ -46,9 +46,11 @@ std::vector<float> own_scores(const Context& ctx, Matrix<const float> queries, s
   const std::int64_t n = queries.rows / heads;
   test::Rows own(n);
   std::iota(own.begin(), own.end(), 0);
-  std::vector<float> scores(n);
-  pair_scores(ctx, queries, heads, candidates, {own.data(), n}, {scores.data(), n});
-  return scores;
+  const Uploaded<std::int32_t> rows(ctx, own);
+  Results<float> scores(ctx, n);
+  pair_scores(ctx, queries, heads, candidates, rows.view(), {scores.data(), n});
+  const float* found = scores.fetch(ctx, n);
+  return {found, found + n};
 }
 
 template <class T>
@@ -72,7 +74,8 @@ void check_metric(const Context& ctx, const Json& test_case) {
   const auto ks = params.at("ks").get<std::vector<std::int64_t>>();
   const std::int64_t n = queries.rows(), dim = queries.cols();
   const auto q = queries.floats();
-  const Matrix<const float> query_rows(q.data(), n, dim);
+  const Uploaded<float> there(ctx, q);
+  const Matrix<const float> query_rows(there.data(), n, dim);
   const Packed corpus(ctx, candidates.floats(), candidates.rows(), dim);
   const Packed own(ctx, positives.floats(), n, dim);
   const auto own_score = own_scores(ctx, query_rows, 1, own.view);
@@ -113,14 +116,17 @@ void check_task(const Context& ctx, const Json& test_case) {
   const auto query = tensor(inputs.at("query")), candidate = tensor(inputs.at("candidate"));
   const std::int64_t n = query.rows(), dim = candidate.cols(), heads = query.cols() / dim;
   const auto q = query.floats(), c = candidate.floats();
-  const Matrix<const float> queries(q.data(), n * heads, dim);
-  const Matrix<const float> candidates(c.data(), candidate.rows(), dim);
+  const Uploaded<float> query_copy(ctx, q), candidate_copy(ctx, c);
+  const Matrix<const float> queries(query_copy.data(), n * heads, dim);
+  const Matrix<const float> candidates(candidate_copy.data(), candidate.rows(), dim);
   std::vector<float> weight;
   if (inputs.contains("sample_weight")) weight = tensor(inputs.at("sample_weight")).floats();
   RetrievalSoftmaxOptions options;
-  options.weight = {weight.data(), static_cast<std::int64_t>(weight.size())};
-  double loss = 0;
-  retrieval_softmax(ctx, queries, heads, candidates, options, &loss, {}, {}, {});
+  const Uploaded<float> weight_copy(ctx, weight);
+  options.weight = weight_copy.view();
+  Results<double> sum(ctx, 1);
+  retrieval_softmax(ctx, queries, heads, candidates, options, sum.data(), {}, {}, {});
+  const double loss = *sum.fetch(ctx, 1);
 
   const Packed batch(ctx, c, candidate.rows(), dim);
   const Packed corpus(ctx, std::vector<float>(20 * dim), 20, dim);
@@ -144,7 +150,7 @@ void check_task(const Context& ctx, const Json& test_case) {
 }
 
 TEST(FactorizedTopK, AllCases) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = test::make_context(2);
   for (const auto& file : test::golden_files("factorized_topk")) {
     const Json json = test::load_json(file);
     for (const Json& test_case : json.at("cases")) {

@@ -91,7 +91,7 @@ void check_lists(const Json& json, const Case& c, std::int64_t k, double rtol, d
 }
 
 TEST(RankingMetrics, AllCases) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = test::make_context(2);
   int cases = 0;
   for (const auto& file : test::golden_files("metrics")) {
     const Json json = test::load_json(file);
@@ -103,6 +103,8 @@ TEST(RankingMetrics, AllCases) {
       const std::int64_t items = c.input.queries.cols;
       const test::Packed packed(ctx, c.units, items, items);
       c.input.items = packed.view;
+      const Uploaded<float> queries(ctx, c.queries);
+      c.input.queries.data = queries.data();
       const double rtol = test_case.at("rtol").get<double>();
       const double atol = test_case.at("atol").get<double>();
       for (const auto& k : test_case.at("params").at("ks").get<std::vector<std::int64_t>>()) {

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// tfrs.layers.blocks.MLP as the chain of ops it is: gemm, then bias_act, and both backwards.
+// tfrs.layers.blocks.MLP as the chain of dense layers it is, forward and backward.
 #include <gtest/gtest.h>
 
 #include <map>
 #include <optional>
 #include <string>
 
-#include "kernels/bias_act/bias_act.hpp"
-#include "kernels/gemm/gemm.hpp"
 #include "tests/support/generate.hpp"
 #include "tests/support/golden.hpp"
+#include "tests/support/tested_dense.hpp"
 
 namespace belfry::test {
 namespace {
@@ -75,8 +74,8 @@ void forward(const Context& ctx, const HostMatrix& x, std::vector<DenseLayer>& l
   for (DenseLayer& layer : layers) {
     layer.z = HostMatrix(x.rows(), layer.kernel.cols());
     layer.y = layer.z;
-    gemm(ctx, in->view(), layer.kernel.view(), layer.z.view());
-    bias_act(ctx, layer.z.view(), view(layer.bias), layer.activation, layer.y.view());
+    tested::dense(ctx, {in->view(), layer.kernel.view(), view(layer.bias), layer.activation,
+                        layer.z.view(), layer.y.view()});
     in = &layer.y;
   }
 }
@@ -87,11 +86,10 @@ HostMatrix backward(const Context& ctx, const HostMatrix& x, std::vector<DenseLa
   for (std::size_t l = layers.size(); l-- > 0;) {
     DenseLayer& layer = layers[l];
     const HostMatrix& in = l == 0 ? x : layers[l - 1].y;
-    bias_act_grad(ctx, layer.z.view(), layer.y.view(), upstream.view(), layer.activation,
-                  upstream.view(), view(layer.d_bias));
-    gemm(ctx, in.view(), upstream.view(), layer.d_kernel.view(), {.a = Transpose::yes});
     HostMatrix d_in(in.rows(), in.cols());
-    gemm(ctx, upstream.view(), layer.kernel.view(), d_in.view(), {.b = Transpose::yes});
+    tested::dense_grad(
+        ctx, {in.view(), layer.kernel.view(), layer.activation, layer.z.view(), layer.y.view(),
+              upstream.view(), layer.d_kernel.view(), view(layer.d_bias), d_in.view()});
     upstream = std::move(d_in);
   }
   return upstream;
@@ -103,7 +101,7 @@ std::vector<double> doubles(const Values& values) {
 }
 
 void check(const Json& c) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = make_context(2);
   const HostMatrix x = matrix(c["inputs"]["x"]);
   std::vector<DenseLayer> layers = layers_of(c);
   forward(ctx, x, layers);

@@ -11,11 +11,11 @@
 #include <vector>
 
 #include "engine/schedule.hpp"
-#include "kernels/clip_gradient/clip_gradient.hpp"
-#include "kernels/embedding_bag/embedding_bag.hpp"
-#include "kernels/optimizer_step/optimizer_step.hpp"
 #include "tests/support/generate.hpp"
 #include "tests/support/golden.hpp"
+#include "tests/support/tested_clip_gradient.hpp"
+#include "tests/support/tested_embedding_bag.hpp"
+#include "tests/support/tested_optimizer_step.hpp"
 
 namespace belfry::test {
 namespace {
@@ -148,13 +148,20 @@ Gradient gradient_at(const Json& json, std::int64_t step, const HostMatrix& like
   return dense_gradient({all.begin() + step * size, all.begin() + (step + 1) * size}, like);
 }
 
+void set_step(const Context& ctx, std::int64_t step, int group, float rate) {
+  edit_state(ctx, [&](StepState& state) {
+    state.step = step;
+    state.learning_rate[group] = rate;
+  });
+}
+
 /// Clips, then sums duplicates, then updates: the order of Keras.
 void apply(const Context& ctx, const Optimizer& optimizer, std::vector<Variable*> variables,
            std::vector<Gradient> gradients) {
   std::vector<Matrix<float>> parts;
   for (Gradient& g : gradients) parts.push_back(g.values.view());
   const auto clip = [&](ClipKind kind, double limit, std::span<const Matrix<float>> of) {
-    clip_gradient(ctx, kind, static_cast<float>(limit), of);
+    tested::clip_gradient(ctx, kind, static_cast<float>(limit), of);
   };
   if (optimizer.clipvalue) clip(ClipKind::value, *optimizer.clipvalue, parts);
   if (optimizer.global_clipnorm) clip(ClipKind::norm, *optimizer.global_clipnorm, parts);
@@ -165,7 +172,7 @@ void apply(const Context& ctx, const Optimizer& optimizer, std::vector<Variable*
     Variable& v = *variables[i];
     const Gradient& g = gradients[i];
     if (!g.sparse) {
-      optimizer_step(ctx, optimizer.options, v.w.view(), g.values.view(), v.slots());
+      tested::optimizer_step(ctx, optimizer.options, v.w.view(), g.values.view(), v.slots());
       continue;
     }
     const std::int64_t nnz = g.values.rows(), capacity = std::min(nnz, v.w.rows());
@@ -174,8 +181,8 @@ void apply(const Context& ctx, const Optimizer& optimizer, std::vector<Variable*
     HostMatrix values(capacity, v.w.cols());
     std::int64_t n = 0;
     const RowGradient summed{rows.data(), values.view(), &n, capacity};
-    embedding_bag_grad(ctx, {&use, 1}, v.w.rows(), summed);
-    optimizer_step(ctx, optimizer.options, v.w.view(), summed, v.slots());
+    tested::embedding_bag_grad(ctx, {&use, 1}, v.w.rows(), summed);
+    tested::optimizer_step(ctx, optimizer.options, v.w.view(), summed, v.slots());
   }
 }
 
@@ -192,7 +199,7 @@ void run_sequence(const Json& c) {
   const Optimizer optimizer =
       optimizer_of(params["optimizer"], params["api"], params.value("options", Json::object()));
   const Json& expected = c.contains("expected_f64") ? c["expected_f64"] : c["expected"];
-  Context ctx(Backend::cpu, 2);
+  const Context ctx = make_context(2);
   std::vector<std::string> names;
   std::vector<Variable> variables;
   std::map<std::string, Tensor> history;
@@ -205,8 +212,7 @@ void run_sequence(const Json& c) {
   for (Variable& v : variables) pointers.push_back(&v);
   const std::int64_t steps = history.at(names.at(0)).rows();
   for (std::int64_t step = 0; step < steps; ++step) {
-    ctx.state()->step = step;
-    ctx.state()->learning_rate[0] = optimizer.rate.at(step);
+    set_step(ctx, step, 0, optimizer.rate.at(step));
     std::vector<Gradient> gradients;
     for (std::size_t i = 0; i < names.size(); ++i) {
       gradients.push_back(gradient_at(c["inputs"]["gradient_" + names[i]], step, variables[i].w));
@@ -220,7 +226,7 @@ void run_sequence(const Json& c) {
                     names[i] + " after step " + std::to_string(step + 1));
     }
   }
-  EXPECT_EQ(ctx.state()->status, 0u);
+  EXPECT_EQ(ctx.read_state().status, 0u);
 }
 
 /// Ten identical steps; one optimizer, or one a group of variables (CompositeOptimizer).
@@ -237,7 +243,7 @@ void run_identical_steps(const Json& c) {
     }
   }
   const Json& expected = c.contains("expected_f64") ? c["expected_f64"] : c["expected"];
-  Context ctx(Backend::cpu, 2);
+  const Context ctx = make_context(2);
   int group = 0;
   for (const auto& [optimizer_name, members] : groups.items()) {
     Optimizer optimizer =
@@ -247,8 +253,7 @@ void run_identical_steps(const Json& c) {
       const std::string name = member;
       Variable v(tensor(c["inputs"]["initial"][name]), optimizer);
       for (int step = 0; step < kSteps; ++step) {
-        ctx.state()->step = step;
-        ctx.state()->learning_rate[group] = optimizer.rate.at(step);
+        set_step(ctx, step, group, optimizer.rate.at(step));
         std::vector<Gradient> g;
         g.push_back(dense_gradient(tensor(c["inputs"]["gradient"][name]).floats(), v.w));
         apply(ctx, optimizer, {&v}, std::move(g));

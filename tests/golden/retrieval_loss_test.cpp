@@ -158,11 +158,11 @@ void check_case(const Context& ctx, const Json& json) {
   hold("dcandidate", doubles(out.d_candidates));
   hold("batch_top1", {top_k_accuracy(c.problem, out, 1)});
   hold("batch_top5", {top_k_accuracy(c.problem, out, 5)});
-  EXPECT_EQ(ctx.state()->status, 0u);
+  EXPECT_EQ(ctx.read_state().status, 0u);
 }
 
 TEST(RetrievalLoss, AllCases) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   for (const auto& path : golden_files("retrieval_loss")) {
     const Json file = load_json(path);
     EXPECT_FALSE(file.at("cases").empty()) << path;

@@ -8,6 +8,7 @@
 
 #include "engine/trainer.hpp"
 #include "kernels/topk_scores/topk_scores.hpp"
+#include "tests/support/device_twin.hpp"
 #include "tests/support/golden.hpp"
 #include "tests/support/temp_folder.hpp"
 
@@ -154,7 +155,7 @@ void set_weights(ParameterRegistry& registry, const Json& values, const std::str
   for (int p = 0; p < registry.size(); ++p) {
     const auto data = tensor(values.at(prefix + golden_name(registry.at(p).name))).floats();
     ASSERT_EQ(static_cast<std::int64_t>(data.size()), registry.at(p).value.size());
-    std::copy(data.begin(), data.end(), registry.at(p).value.data());
+    set_values(registry.at(p).value, data);
   }
 }
 
@@ -174,8 +175,8 @@ void check_training(const Json& c, const Config& config, const ModelData& data, 
   const ParameterRegistry& registry = trainer.model().registry();
   for (int p = 0; p < registry.size(); ++p) {
     const std::string name = golden_name(registry.at(p).name);
-    const Buffer<float>& value = registry.at(p).value;
-    const std::vector<double> actual(value.data(), value.data() + value.size());
+    const std::vector<float> value = host_values(registry.at(p).value);
+    const std::vector<double> actual(value.begin(), value.end());
     expect_close(actual, tensor(c.at("expected").at("final:" + name)).data, 0,
                  c.at("params").at("atol_of_final").at(name).get<double>(), "final " + name);
   }
@@ -196,27 +197,38 @@ void check_test(const Json& c, const Context& ctx, const Config& config) {
                      stream.max_candidates());
   plan.commit(ctx.backend());
   std::vector<double> losses;
+  const auto queue = make_step_queue(
+      ctx, DataPlacement::automatic,
+      {.registry = model.registry(),
+       .stream = stream,
+       .step =
+           [&](const Context& c, const Batch& batch, const StepState*, double* loss) {
+             model.graph().forward(c, batch.ids, batch.queries, batch.candidates);
+             task.run(c, model.graph(), batch, loss);
+           },
+       .state = [&](std::int64_t epoch, std::int64_t step,
+                    std::int64_t update) { return trainer.state_of(epoch, step, update); },
+       .table_ids = [](int, const Batch&) { return std::vector<TableIds>(); }});
   for (std::int64_t step = 0; step < stream.steps_per_epoch(); ++step) {
-    const Batch& batch = stream.make(ctx, 0, step);
-    model.graph().forward(ctx, batch.ids, batch.queries, batch.candidates);
-    double loss = 0;
-    task.run(ctx, model.graph(), batch, &loss);
-    losses.push_back(loss);
+    queue->submit({0, step, 1, step});
+    losses.push_back(queue->collect().losses.front());
   }
   expect_close(losses, tensor(c.at("expected").at("evaluate_loss_per_batch")).data, 3e-5, 1e-5,
                "test losses");
 
   const ItemIndex index = build_index(ctx, model, data);
   const std::int64_t n = data.train.size();
-  std::vector<float> q(static_cast<std::size_t>(n * model.width())),
-      scores(static_cast<std::size_t>(n));
-  const Matrix<float> queries(q.data(), n, model.width());
+  Buffer<float> q(ctx.backend(), n * model.width()), scores(ctx.backend(), n);
+  const Matrix<float> queries = q.matrix(n, model.width());
   model.encode_queries(ctx, queries_of_interactions(data, data.train), 0, queries);
-  pair_scores(ctx, queries, 1, index.view(), {data.train.item.data(), n}, {scores.data(), n});
-  std::vector<std::int64_t> above(static_cast<std::size_t>(n));
-  const std::vector<std::int32_t> strictly(static_cast<std::size_t>(n), -1);
-  count_above(ctx, queries, 1, index.view(), {}, {scores.data(), n}, {strictly.data(), n},
-              {above.data(), n});
+  const Uploaded<std::int32_t> truth(ctx, data.train.item);
+  pair_scores(ctx, queries, 1, index.view(), truth.view(), scores.view());
+  Results<std::int64_t> ranks(ctx, n);
+  const std::vector<std::int32_t> no_row(static_cast<std::size_t>(n), -1);
+  const Uploaded<std::int32_t> strictly(ctx, no_row);
+  count_above(ctx, queries, 1, index.view(), {}, std::as_const(scores).view(), strictly.view(),
+              {ranks.data(), n});
+  const std::int64_t* above = ranks.fetch(ctx, n);
   const auto expected = tensor(c.at("expected").at("test_rank")).data;
   int off = 0;
   for (std::size_t i = 0; i < expected.size(); ++i)
@@ -232,7 +244,7 @@ TEST(Trajectory, AllCases) {
     for (const Json& c : file.at("cases")) {
       if (!supported(c)) continue;
       SCOPED_TRACE(c.at("name").get<std::string>());
-      const Context ctx(Backend::cpu, 2);
+      const Context ctx = make_context(2);
       const Config config = config_of(c);
       const ModelData data = data_of(c, "train");
       TempFolder folder;

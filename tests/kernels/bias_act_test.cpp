@@ -8,6 +8,8 @@
 #include "tests/support/compare.hpp"
 #include "tests/support/generate.hpp"
 #include "tests/support/targets.hpp"
+#include "tests/support/tested_bias_act.hpp"
+#include "tests/support/variants.hpp"
 
 namespace belfry::test {
 namespace {
@@ -77,23 +79,24 @@ double slope(Activation a, double z) {
 std::vector<float> apply(const Context& ctx, Activation a, std::vector<float> z) {
   std::vector<float> y(z.size());
   const auto n = static_cast<std::int64_t>(z.size());
-  bias_act(ctx, {z.data(), 1, n}, {}, a, {y.data(), 1, n});
+  tested::bias_act(ctx, {z.data(), 1, n}, {}, a, {y.data(), 1, n});
   return y;
 }
 
 /// Every binade on both sides of 0, and a fine grid where the functions bend.
 std::vector<float> sweep(double limit) {
   std::vector<float> z = {0.0f, -0.0f};
-  for (double v = 1e-30; v < limit; v *= 1.07) {
+  for (double v = 1e-30; v < limit; v *= on_device() ? 1.3 : 1.07) {
     z.push_back(static_cast<float>(v));
     z.push_back(static_cast<float>(-v));
   }
-  for (double v = -30; v <= 30; v += 0.0037) z.push_back(static_cast<float>(v));
+  for (double v = -30; v <= 30; v += on_device() ? 0.037 : 0.0037)
+    z.push_back(static_cast<float>(v));
   return z;
 }
 
 TEST(BiasAct, ByHand) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   // z = product + bias = (-1, 0, 2), at which the functions are known.
   const std::vector<double> expected[] = {{-1, 0, 2},
                                           {0, 0, 2},
@@ -107,7 +110,7 @@ TEST(BiasAct, ByHand) {
   for (std::size_t i = 0; i < std::size(kAll); ++i) {
     HostMatrix z(1, 3, {0, -1, 3}), y(1, 3);
     const std::vector<float> bias = {-1, 1, -1};
-    bias_act(ctx, z.view(), view(bias), kAll[i].activation, y.view());
+    tested::bias_act(ctx, z.view(), view(bias), kAll[i].activation, y.view());
     EXPECT_EQ(z.values(), (std::vector<float>{-1, 0, 2})) << "z becomes the pre-activation";
     expect_near(y.values(), expected[i], 4e-7, 1e-9, kAll[i].name);
   }
@@ -115,7 +118,7 @@ TEST(BiasAct, ByHand) {
 
 TEST(BiasAct, ValuesAreWithinAFewUlpOnEveryTarget) {
   for_each_target([] {
-    const Context ctx(Backend::cpu, 1);
+    const Context ctx = make_context(1);
     for (const Named& a : kAll) {
       const std::vector<float> z = sweep(80);
       const std::vector<float> y = apply(ctx, a.activation, z);
@@ -138,7 +141,7 @@ TEST(BiasAct, ValuesAreWithinAFewUlpOnEveryTarget) {
 
 TEST(BiasAct, GradientsMatchTheDerivativeOnEveryTarget) {
   for_each_target([] {
-    const Context ctx(Backend::cpu, 1);
+    const Context ctx = make_context(1);
     for (const Named& a : kAll) {
       const std::vector<float> z = sweep(80), y = apply(ctx, a.activation, z);
       const std::vector<float> d_y(z.size(), -1.5f);
@@ -146,8 +149,8 @@ TEST(BiasAct, GradientsMatchTheDerivativeOnEveryTarget) {
       std::vector<double> expected;
       for (const float v : z) expected.push_back(-1.5 * slope(a.activation, v));
       const auto n = static_cast<std::int64_t>(z.size());
-      bias_act_grad(ctx, {z.data(), 1, n}, {y.data(), 1, n}, {d_y.data(), 1, n}, a.activation,
-                    {d_z.data(), 1, n}, {});
+      tested::bias_act_grad(ctx, {z.data(), 1, n}, {y.data(), 1, n}, {d_y.data(), 1, n},
+                            a.activation, {d_z.data(), 1, n}, {});
       expect_near(d_z, expected, 1e-6, 3e-7, a.name);
     }
   });
@@ -164,8 +167,8 @@ TEST(BiasAct, DerivativesOfTheOracleAreFiniteDifferencesOfIt) {
 
 TEST(BiasAct, ShapesPitchesAndBiasGradient) {
   Random random(31);
-  const Context ctx(Backend::cpu, 2);
-  {  // scratch comes as others left it
+  const Context ctx = make_context(2);
+  if (!on_device()) {  // scratch comes as others left it
     ArenaScope scope(ctx);
     std::fill_n(ctx.arena().take<float>(200000), 200000, kPadding);
   }
@@ -178,8 +181,9 @@ TEST(BiasAct, ShapesPitchesAndBiasGradient) {
     HostMatrix z(s.rows, s.cols, product.values(), 3), y(s.rows, s.cols, 2), d_z(s.rows, s.cols, 1);
     const HostMatrix d_y = HostMatrix::normal(random, s.rows, s.cols, 1, 5);
     std::vector<float> d_bias(static_cast<std::size_t>(s.cols), 7.0f);
-    bias_act(ctx, z.view(), view(bias), a.activation, y.view());
-    bias_act_grad(ctx, z.view(), y.view(), d_y.view(), a.activation, d_z.view(), view(d_bias));
+    tested::bias_act(ctx, z.view(), view(bias), a.activation, y.view());
+    tested::bias_act_grad(ctx, z.view(), y.view(), d_y.view(), a.activation, d_z.view(),
+                          view(d_bias));
 
     std::vector<double> expected_y, expected_d, sums(static_cast<std::size_t>(s.cols));
     std::vector<double> sizes(sums.size());
@@ -204,31 +208,82 @@ TEST(BiasAct, ShapesPitchesAndBiasGradient) {
   }
 }
 
-TEST(BiasAct, SameBitsForAnyThreadCount) {
+TEST(BiasAct, SameBitsWhateverTheSchedule) {
   Random random(32);
-  const std::int64_t rows = 5000, cols = 37;
+  const std::int64_t rows = by_backend(5000, 300), cols = 37;
   const HostMatrix product = HostMatrix::normal(random, rows, cols);
   const HostMatrix d_y = HostMatrix::normal(random, rows, cols);
   const std::vector<float> bias = random.normals(cols);
   for (const Named& a : kAll) {
     std::vector<float> first_y, first_d, first_bias;
-    for (const int threads : {1, 2, 4}) {
-      const Context ctx(Backend::cpu, threads);
+    for_each_variant([&](const Context& ctx) {
       HostMatrix z = product, y(rows, cols), d_z(rows, cols);
       std::vector<float> d_bias(cols);
-      bias_act(ctx, z.view(), view(bias), a.activation, y.view());
-      bias_act_grad(ctx, z.view(), y.view(), d_y.view(), a.activation, d_z.view(), view(d_bias));
-      if (threads == 1) first_y = y.values(), first_d = d_z.values(), first_bias = d_bias;
+      tested::bias_act(ctx, z.view(), view(bias), a.activation, y.view());
+      tested::bias_act_grad(ctx, z.view(), y.view(), d_y.view(), a.activation, d_z.view(),
+                            view(d_bias));
+      if (first_y.empty()) first_y = y.values(), first_d = d_z.values(), first_bias = d_bias;
       expect_equal_bits(y.values(), first_y, a.name);
       expect_equal_bits(d_z.values(), first_d, a.name);
       expect_equal_bits(d_bias, first_bias, a.name);
-    }
+    });
+  }
+}
+
+TEST(BiasAct, BothBackendsAgree) {
+  Random random(35);
+  const std::int64_t rows = 130, cols = 40;
+  const Context ctx = make_context(1), cpu(Backend::cpu, 1);
+  const HostMatrix product = HostMatrix::normal(random, rows, cols, 3, 1);
+  const HostMatrix d_y = HostMatrix::normal(random, rows, cols);
+  const std::vector<float> bias = random.normals(cols);
+  for (const Named& a : kAll) {
+    HostMatrix z = product, y(rows, cols), d_z(rows, cols), z2 = product, y2 = y, d_z2 = d_z;
+    std::vector<float> d_bias(cols), d_bias2(cols);
+    tested::bias_act(ctx, z.view(), view(bias), a.activation, y.view());
+    tested::bias_act(cpu, z2.view(), view(bias), a.activation, y2.view());
+    expect_equal_bits(z.values(), z2.values(), std::string(a.name) + " z");
+    expect_near(y.values(), y2.values(), 1.2e-6, 1e-38, std::string(a.name) + " y");
+    tested::bias_act_grad(ctx, z.view(), y2.view(), d_y.view(), a.activation, d_z.view(),
+                          view(d_bias));
+    tested::bias_act_grad(cpu, z.view(), y2.view(), d_y.view(), a.activation, d_z2.view(),
+                          view(d_bias2));
+    expect_near(d_z.values(), d_z2.values(), 2e-6, 3e-7, std::string(a.name) + " d_z");
+    expect_near(d_bias, d_bias2, 2e-6, 2e-5, std::string(a.name) + " d_bias");
+  }
+}
+
+TEST(BiasAct, CanBeReplayed) {
+  Random random(36);
+  const std::int64_t rows = 90, cols = 33;
+  const Context ctx = make_context(1);
+  Held<float> z(ctx, random.normals(rows * cols)), bias(ctx, random.normals(cols));
+  Held<float> y(ctx, random.normals(rows * cols)), d_y(ctx, random.normals(rows * cols));
+  Held<float> d_z(ctx, random.normals(rows * cols)), d_bias(ctx, random.normals(cols));
+  Replay replay(ctx, [&] {
+    belfry::bias_act(ctx, z.matrix(rows, cols), bias.vector(), A::tanh, y.matrix(rows, cols));
+    belfry::bias_act_grad(ctx, z.matrix(rows, cols), y.matrix(rows, cols), d_y.matrix(rows, cols),
+                          A::tanh, d_z.matrix(rows, cols), d_bias.vector());
+  });
+  for (int round = 0; round < 2; ++round) {
+    HostMatrix zs = HostMatrix::normal(random, rows, cols), ys(rows, cols), d_zs(rows, cols);
+    const HostMatrix d_ys = HostMatrix::normal(random, rows, cols);
+    std::vector<float> d_biases(cols);
+    z.set(zs.values());
+    d_y.set(d_ys.values());
+    replay.run();
+    tested::bias_act(ctx, zs.view(), view(bias.get()), A::tanh, ys.view());
+    tested::bias_act_grad(ctx, zs.view(), ys.view(), d_ys.view(), A::tanh, d_zs.view(),
+                          view(d_biases));
+    expect_equal_bits(y.get(), ys.values(), "y");
+    expect_equal_bits(d_z.get(), d_zs.values(), "d_z");
+    expect_equal_bits(d_bias.get(), d_biases, "d_bias");
   }
 }
 
 TEST(BiasAct, BitsOfAnElementDoNotDependOnItsPlace) {
   for_each_target([] {
-    const Context ctx(Backend::cpu, 1);
+    const Context ctx = make_context(1);
     Random random(33);
     const std::vector<float> z = random.normals(67, 3);
     for (const Named& a : kAll) {
@@ -243,7 +298,7 @@ TEST(BiasAct, BitsOfAnElementDoNotDependOnItsPlace) {
 TEST(BiasAct, NanStaysNan) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   for_each_target([&] {
-    const Context ctx(Backend::cpu, 1);
+    const Context ctx = make_context(1);
     for (const Named& a : kAll) {
       const std::vector<float> y = apply(ctx, a.activation, {nan, 1.0f, nan});
       EXPECT_TRUE(std::isnan(y[0]) && !std::isnan(y[1]) && std::isnan(y[2])) << a.name;
@@ -251,7 +306,7 @@ TEST(BiasAct, NanStaysNan) {
     for (const A a : {A::gelu, A::softplus, A::swish}) {  // gradients that recompute from z
       const float z = nan, y = nan, d_y = 1;
       float d_z = 0;
-      bias_act_grad(ctx, {&z, 1, 1}, {&y, 1, 1}, {&d_y, 1, 1}, a, {&d_z, 1, 1}, {});
+      tested::bias_act_grad(ctx, {&z, 1, 1}, {&y, 1, 1}, {&d_y, 1, 1}, a, {&d_z, 1, 1}, {});
       EXPECT_TRUE(std::isnan(d_z));
     }
   });
@@ -260,7 +315,7 @@ TEST(BiasAct, NanStaysNan) {
 TEST(BiasAct, LimitsAtInfinity) {
   const float inf = std::numeric_limits<float>::infinity();
   for_each_target([&] {
-    const Context ctx(Backend::cpu, 1);
+    const Context ctx = make_context(1);
     const auto at = [&](A a, float z) { return apply(ctx, a, {z})[0]; };
     for (const float big : {200.0f, 1e10f, 3e38f, inf}) {
       EXPECT_EQ(at(A::tanh, big), 1);
@@ -282,47 +337,50 @@ TEST(BiasAct, LimitsAtInfinity) {
 }
 
 TEST(BiasAct, WorksInPlace) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = make_context(2);
   Random random(34);
   const HostMatrix product = HostMatrix::normal(random, 700, 33);
   const std::vector<float> bias = random.normals(33);
   HostMatrix z = product, apart(700, 33), together = product;
-  bias_act(ctx, z.view(), view(bias), A::linear, apart.view());
-  bias_act(ctx, together.view(), view(bias), A::linear, together.view());
+  tested::bias_act(ctx, z.view(), view(bias), A::linear, apart.view());
+  tested::bias_act(ctx, together.view(), view(bias), A::linear, together.view());
   expect_equal_bits(together.values(), apart.values(), "y is z");
   for (const Named& a : kAll) {
     HostMatrix d = HostMatrix::normal(random, 700, 33), d_z(700, 33), y(700, 33);
     std::vector<float> d_bias(33), d_bias_in_place(33);
     HostMatrix w = product;
-    bias_act(ctx, w.view(), {}, a.activation, y.view());
-    bias_act_grad(ctx, w.view(), y.view(), d.view(), a.activation, d_z.view(), view(d_bias));
-    bias_act_grad(ctx, w.view(), y.view(), d.view(), a.activation, d.view(), view(d_bias_in_place));
+    tested::bias_act(ctx, w.view(), {}, a.activation, y.view());
+    tested::bias_act_grad(ctx, w.view(), y.view(), d.view(), a.activation, d_z.view(),
+                          view(d_bias));
+    tested::bias_act_grad(ctx, w.view(), y.view(), d.view(), a.activation, d.view(),
+                          view(d_bias_in_place));
     expect_equal_bits(d.values(), d_z.values(), a.name);
     expect_equal_bits(d_bias_in_place, d_bias, a.name);
   }
 }
 
 TEST(BiasAct, EmptyBatchGivesZeroBiasGradient) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   HostMatrix none(0, 3);
   std::vector<float> d_bias(3, 5.0f);
-  bias_act(ctx, none.view(), {}, A::tanh, HostMatrix(0, 3).view());
-  bias_act_grad(ctx, none.view(), none.view(), none.view(), A::tanh, none.view(), view(d_bias));
+  tested::bias_act(ctx, none.view(), {}, A::tanh, HostMatrix(0, 3).view());
+  tested::bias_act_grad(ctx, none.view(), none.view(), none.view(), A::tanh, none.view(),
+                        view(d_bias));
   EXPECT_EQ(d_bias, std::vector<float>(3, 0.0f));
 }
 
 TEST(BiasAct, RefusesWrongShapesAndAliases) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   HostMatrix z(2, 3), y(2, 3), rows(3, 3), cols(2, 2);
   std::vector<float> bias(3), short_bias(2);
-  EXPECT_THROW(bias_act(ctx, z.view(), view(bias), A::relu, rows.view()), ContractError);
-  EXPECT_THROW(bias_act(ctx, z.view(), view(bias), A::relu, cols.view()), ContractError);
-  EXPECT_THROW(bias_act(ctx, z.view(), view(short_bias), A::relu, y.view()), ContractError);
-  EXPECT_THROW(bias_act(ctx, z.view(), view(bias), A::relu, z.view()), ContractError);
-  EXPECT_NO_THROW(bias_act(ctx, z.view(), view(bias), A::linear, z.view()));
+  EXPECT_THROW(tested::bias_act(ctx, z.view(), view(bias), A::relu, rows.view()), ContractError);
+  EXPECT_THROW(tested::bias_act(ctx, z.view(), view(bias), A::relu, cols.view()), ContractError);
+  EXPECT_THROW(tested::bias_act(ctx, z.view(), view(short_bias), A::relu, y.view()), ContractError);
+  EXPECT_THROW(tested::bias_act(ctx, z.view(), view(bias), A::relu, z.view()), ContractError);
+  EXPECT_NO_THROW(tested::bias_act(ctx, z.view(), view(bias), A::linear, z.view()));
   const auto grad = [&](HostMatrix& a, HostMatrix& b, HostMatrix& c, HostMatrix& d,
                         std::vector<float>& e) {
-    bias_act_grad(ctx, a.view(), b.view(), c.view(), A::relu, d.view(), view(e));
+    tested::bias_act_grad(ctx, a.view(), b.view(), c.view(), A::relu, d.view(), view(e));
   };
   EXPECT_NO_THROW(grad(z, y, y, y, bias));
   EXPECT_THROW(grad(rows, y, y, y, bias), ContractError);

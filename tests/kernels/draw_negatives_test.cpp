@@ -9,6 +9,8 @@
 
 #include "tests/support/compare.hpp"
 #include "tests/support/generate.hpp"
+#include "tests/support/tested_draw_negatives.hpp"
+#include "tests/support/variants.hpp"
 
 namespace belfry::test {
 namespace {
@@ -38,10 +40,10 @@ std::vector<double> probabilities(const HostTable& t) {
 
 std::vector<std::int32_t> draw(std::uint64_t seed, std::int64_t step, std::int64_t rows,
                                const AliasTable& table, std::int64_t n, int threads = 1) {
-  Context ctx(Backend::cpu, threads, seed);
-  ctx.state()->step = step;
+  const Context ctx = make_context(threads, seed);
+  edit_state(ctx, [&](StepState& s) { s.step = step; });
   std::vector<std::int32_t> out(static_cast<std::size_t>(n), -1);
-  draw_negatives(ctx, rows, table, view(out));
+  tested::draw_negatives(ctx, rows, table, view(out));
   return out;
 }
 
@@ -149,7 +151,8 @@ TEST(DrawNegatives, HasFixedValues) {
 TEST(DrawNegatives, UniformIsUniform) {
   for (const std::int64_t rows : {1, 2, 3, 7, 100, 1023}) {
     const std::vector<double> p(rows, 1.0 / rows);
-    EXPECT_LT(chi_square(draw(1, 5, rows, {}, 200000), p), bound(rows - 1.0)) << rows;
+    EXPECT_LT(chi_square(draw(1, 5, rows, {}, by_backend(200000, 20000)), p), bound(rows - 1.0))
+        << rows;
   }
 }
 
@@ -161,7 +164,7 @@ TEST(DrawNegatives, PopularityFollowsTheWeights) {
   std::vector<double> p;
   for (const double w : weights) p.push_back(w / total);
   const HostTable t = alias_table(weights);
-  EXPECT_LT(chi_square(draw(2, 0, 500, t.get(), 500000), p), bound(499));
+  EXPECT_LT(chi_square(draw(2, 0, 500, t.get(), by_backend(500000, 30000)), p), bound(499));
 }
 
 TEST(DrawNegatives, SeedAndStepGiveOtherDraws) {
@@ -184,26 +187,53 @@ TEST(DrawNegatives, ADrawDoesNotDependOnHowManyThereAre) {
 
 TEST(DrawNegatives, ReachesTheLastRowOfALargeCatalogue) {
   const std::int64_t rows = INT32_MAX;
-  const auto draws = draw(4, 0, rows, {}, 100000);
-  EXPECT_GT(*std::max_element(draws.begin(), draws.end()), rows - rows / 10000);
+  const std::int64_t n = by_backend(100000, 10000);
+  const auto draws = draw(4, 0, rows, {}, n);
+  EXPECT_GT(*std::max_element(draws.begin(), draws.end()), rows - rows / (n / 10));
   EXPECT_GE(*std::min_element(draws.begin(), draws.end()), 0);
 }
 
-TEST(DrawNegatives, SameBitsForAnyThreadCount) {
-  const auto one = draw(9, 4, 12345, {}, 20011, 1);
-  expect_equal_bits(draw(9, 4, 12345, {}, 20011, 2), one, "2 threads");
-  expect_equal_bits(draw(9, 4, 12345, {}, 20011, 4), one, "4 threads");
+TEST(DrawNegatives, SameDrawsEverywhere) {
+  std::vector<double> weights(12345);
+  for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = 1.0 / (i + 1.0);
+  const HostTable t = alias_table(weights);
+  for (const AliasTable& table : {AliasTable(), t.get()}) {
+    const std::int64_t n = by_backend(20011, 3011);
+    const Context cpu(Backend::cpu, 1, 9);
+    edit_state(cpu, [](StepState& s) { s.step = 4; });
+    std::vector<std::int32_t> expected(static_cast<std::size_t>(n));
+    tested::draw_negatives(cpu, 12345, table, view(expected));
+    for_each_variant(
+        [&](const Context& ctx) {
+          edit_state(ctx, [](StepState& s) { s.step = 4; });
+          std::vector<std::int32_t> out(expected.size());
+          tested::draw_negatives(ctx, 12345, table, view(out));
+          expect_equal_bits(out, expected, "draws");
+        },
+        9);
+  }
+}
+
+TEST(DrawNegatives, CanBeReplayed) {
+  const Context ctx = make_context(1, 5);
+  Held<std::int32_t> out(ctx, std::vector<std::int32_t>(300));
+  Replay replay(ctx, [&] { belfry::draw_negatives(ctx, 1000, {}, out.vector()); });
+  for (const std::int64_t step : {3, 7}) {  // the graph reads the step where it lies
+    edit_state(ctx, [&](StepState& s) { s.step = step; });
+    replay.run();
+    expect_equal_bits(out.get(), draw(5, step, 1000, {}, 300), "draws");
+  }
 }
 
 TEST(DrawNegatives, RefusesBadArguments) {
-  Context ctx(Backend::cpu, 1);
+  Context ctx = make_context(1);
   std::vector<std::int32_t> out(2);
   const HostTable t = alias_table({1, 1, 1});
-  EXPECT_THROW(draw_negatives(ctx, 0, {}, view(out)), ContractError);
-  EXPECT_THROW(draw_negatives(ctx, std::int64_t{1} << 31, {}, view(out)), ContractError);
-  EXPECT_THROW(draw_negatives(ctx, 4, t.get(), view(out)), ContractError);
-  EXPECT_THROW(draw_negatives(ctx, 3, {view(t.keep), {}}, view(out)), ContractError);
-  EXPECT_NO_THROW(draw_negatives(ctx, 0, {}, {}));
+  EXPECT_THROW(tested::draw_negatives(ctx, 0, {}, view(out)), ContractError);
+  EXPECT_THROW(tested::draw_negatives(ctx, std::int64_t{1} << 31, {}, view(out)), ContractError);
+  EXPECT_THROW(tested::draw_negatives(ctx, 4, t.get(), view(out)), ContractError);
+  EXPECT_THROW(tested::draw_negatives(ctx, 3, {view(t.keep), {}}, view(out)), ContractError);
+  EXPECT_NO_THROW(tested::draw_negatives(ctx, 0, {}, {}));
 }
 
 }  // namespace

@@ -2,12 +2,11 @@
 #include "kernels/gemm/gemm.hpp"
 
 #include <gtest/gtest.h>
-#include <omp.h>
 
-#include <thread>
-
+#include "tests/simt/device_array.hpp"
 #include "tests/support/compare.hpp"
 #include "tests/support/generate.hpp"
+#include "tests/support/tested_gemm.hpp"
 
 namespace belfry::test {
 namespace {
@@ -71,25 +70,25 @@ void expect_rounded(const std::vector<float>& actual, const Oracle& expected, do
 }
 
 TEST(Gemm, ByHand) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   const HostMatrix a(2, 3, {1, 2, 3, 4, 5, 6});
   const HostMatrix b(3, 2, {7, 8, 9, 10, 11, 12});
   HostMatrix c(2, 2, {1, 1, 1, 1});
-  gemm(ctx, a.view(), b.view(), c.view());
+  tested::gemm(ctx, a.view(), b.view(), c.view());
   EXPECT_EQ(c.values(), (std::vector<float>{58, 64, 139, 154}));
-  gemm(ctx, a.view(), b.view(), c.view(), {.alpha = 2, .beta = -1});
+  tested::gemm(ctx, a.view(), b.view(), c.view(), {.alpha = 2, .beta = -1});
   EXPECT_EQ(c.values(), (std::vector<float>{58, 64, 139, 154}));
   HostMatrix square(3, 3);  // a^T a
-  gemm(ctx, a.view(), a.view(), square.view(), {.a = kYes});
+  tested::gemm(ctx, a.view(), a.view(), square.view(), {.a = kYes});
   EXPECT_EQ(square.values(), (std::vector<float>{17, 22, 27, 22, 29, 36, 27, 36, 45}));
   HostMatrix gram(2, 2);  // a a^T
-  gemm(ctx, a.view(), a.view(), gram.view(), {.b = kYes});
+  tested::gemm(ctx, a.view(), a.view(), gram.view(), {.b = kYes});
   EXPECT_EQ(gram.values(), (std::vector<float>{14, 32, 32, 77}));
 }
 
 TEST(Gemm, MatchesFloat64OnEveryLayout) {
-  const Context ctx(Backend::cpu, 2);
-  {  // scratch comes as others left it
+  const Context ctx = make_context(2);
+  if (!on_device()) {  // scratch comes as others left it
     ArenaScope scope(ctx);
     std::fill_n(ctx.arena().take<float>(200000), 200000, kPadding);
   }
@@ -105,7 +104,7 @@ TEST(Gemm, MatchesFloat64OnEveryLayout) {
       const HostMatrix b = stored(random, s.k, s.n, o.b, padding);
       HostMatrix c = HostMatrix::normal(random, s.m, s.n, 1, 5);
       const Oracle expected = oracle(a, b, c, o, s.k);
-      gemm(ctx, a.view(), b.view(), c.view(), o);
+      tested::gemm(ctx, a.view(), b.view(), c.view(), o);
       const std::string what = std::to_string(s.m) + "x" + std::to_string(s.n) + "x" +
                                std::to_string(s.k) + " layout " + std::to_string(layout);
       expect_rounded(c.values(), expected, 4e-7, what);
@@ -115,112 +114,73 @@ TEST(Gemm, MatchesFloat64OnEveryLayout) {
 }
 
 TEST(Gemm, BetaZeroOverwritesWithoutReading) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   for (const std::int64_t k : {0, 1, 33, 5000}) {
     const HostMatrix a(5, k, 0, 1.0f), b(k, 7, 0, 2.0f);
     HostMatrix c(5, 7, 0, std::numeric_limits<float>::quiet_NaN());
-    gemm(ctx, a.view(), b.view(), c.view());
+    tested::gemm(ctx, a.view(), b.view(), c.view());
     EXPECT_EQ(c.values(), std::vector<float>(35, 2.0f * static_cast<float>(k))) << k;
   }
 }
 
 TEST(Gemm, NoInnerDimensionScalesC) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   const HostMatrix a(2, 0), b(0, 2);
   HostMatrix c(2, 2, {1, 2, 3, 4});
-  gemm(ctx, a.view(), b.view(), c.view(), {.beta = 3});
+  tested::gemm(ctx, a.view(), b.view(), c.view(), {.beta = 3});
   EXPECT_EQ(c.values(), (std::vector<float>{3, 6, 9, 12}));
 }
 
-TEST(Gemm, SameBitsForAnyThreadCount) {
+TEST(Gemm, SameBitsForAnyThreadCountAndSchedule) {
   Random random(12);
-  for (const Case& s : {Case{1300, 70, 64}, Case{520, 2100, 33}, Case{64, 48, 9000}}) {
+  const std::vector<Case> cases =
+      on_device() ? std::vector<Case>{{70, 33, 64}, {20, 9, 900}}
+                  : std::vector<Case>{{1300, 70, 64}, {520, 2100, 33}, {64, 48, 9000}};
+  for (const Case& s : cases) {
     const HostMatrix a = HostMatrix::normal(random, s.m, s.k);
     const HostMatrix b = HostMatrix::normal(random, s.k, s.n);
     std::vector<float> first;
-    for (const int threads : {1, 2, 4}) {
-      const Context ctx(Backend::cpu, threads);
+    const auto run = [&](int threads) {
+      const Context ctx = make_context(threads);
       HostMatrix c(s.m, s.n);
-      gemm(ctx, a.view(), b.view(), c.view());
-      if (threads == 1) first = c.values();
+      tested::gemm(ctx, a.view(), b.view(), c.view());
+      if (first.empty()) first = c.values();
       expect_equal_bits(c.values(), first, std::to_string(threads) + " threads");
+    };
+    if (on_device()) {
+      for_each_schedule([&] { run(1); });
+    } else {
+      for (const int threads : {1, 2, 4}) run(threads);
     }
   }
 }
 
 TEST(Gemm, LongSumsReuseTheirScratch) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = make_context(2);
   Random random(13);
   const HostMatrix a = HostMatrix::normal(random, 9000, 64),
                    b = HostMatrix::normal(random, 9000, 32);
   HostMatrix c(64, 32);
-  gemm(ctx, a.view(), b.view(), c.view(), {.a = kYes});
+  tested::gemm(ctx, a.view(), b.view(), c.view(), {.a = kYes});
   const std::int64_t planned = ctx.arena().allocations();
   EXPECT_GT(ctx.arena().peak_bytes(), 0);
-  gemm(ctx, a.view(), b.view(), c.view(), {.a = kYes});
+  tested::gemm(ctx, a.view(), b.view(), c.view(), {.a = kYes});
   EXPECT_EQ(ctx.arena().allocations(), planned);
 }
 
-TEST(Gemm, TileBitsDoNotDependOnTheThreadOrItsOpenMpSetting) {
-  Random random(14);
-  const HostMatrix a = HostMatrix::normal(random, 300, 200),
-                   b = HostMatrix::normal(random, 200, 150);
-  HostMatrix first(300, 150), second(300, 150), third(300, 150);
-  cpu::gemm_tile(a.view(), b.view(), first.view(), {});
-  std::thread([&] {  // a thread that no context has seen: OpenMP would use every core here
-    omp_set_num_threads(4);
-    cpu::gemm_tile(a.view(), b.view(), second.view(), {});
-    EXPECT_EQ(omp_get_max_threads(), 4) << "the caller's OpenMP setting must survive";
-  })
-      .join();
-  expect_equal_bits(second.values(), first.values(), "another thread");
-  std::vector<float> shifted(300 * 200 + 1);  // not 64-byte aligned
-  const std::vector<float> values = a.values();
-  std::copy(values.begin(), values.end(), shifted.begin() + 1);
-  cpu::gemm_tile({shifted.data() + 1, 300, 200}, b.view(), third.view(), {});
-  expect_equal_bits(third.values(), first.values(), "another alignment");
-}
-
-TEST(Gemm, TileStaysOnTheCallingThread) {
-  // A parallel region of two would leave the main thread of the process with a second OpenMP
-  // thread; the process's thread count must not move.
-  const auto process_threads = [] {
-    std::int64_t n = -1;
-    if (FILE* f = std::fopen("/proc/self/status", "r")) {
-      char line[256];
-      while (std::fgets(line, sizeof line, f) != nullptr) {
-        if (std::sscanf(line, "Threads: %ld", &n) == 1) break;
-      }
-      std::fclose(f);
-    }
-    return n;
-  };
-  Random random(15);
-  const HostMatrix a = HostMatrix::normal(random, 512, 512);
-  HostMatrix c(512, 512);
-  std::int64_t before = 0, after = 0;
-  std::thread([&] {
-    omp_set_num_threads(3);
-    before = process_threads();
-    cpu::gemm_tile(a.view(), a.view(), c.view(), {});
-    after = process_threads();
-  }).join();
-  EXPECT_EQ(after, before);
-}
-
 TEST(Gemm, RefusesWrongShapes) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   const HostMatrix a(2, 3), b(3, 4);
   HostMatrix c(2, 4), wrong_rows(3, 4), wrong_cols(2, 3);
   const HostMatrix wrong_inner(4, 4);
-  EXPECT_THROW(gemm(ctx, a.view(), b.view(), wrong_rows.view()), ContractError);
-  EXPECT_THROW(gemm(ctx, a.view(), b.view(), wrong_cols.view()), ContractError);
-  EXPECT_THROW(gemm(ctx, a.view(), wrong_inner.view(), c.view()), ContractError);
-  EXPECT_THROW(gemm(ctx, a.view(), b.view(), c.view(), {.a = kYes}), ContractError);
+  EXPECT_THROW(tested::gemm(ctx, a.view(), b.view(), wrong_rows.view()), ContractError);
+  EXPECT_THROW(tested::gemm(ctx, a.view(), b.view(), wrong_cols.view()), ContractError);
+  EXPECT_THROW(tested::gemm(ctx, a.view(), wrong_inner.view(), c.view()), ContractError);
+  EXPECT_THROW(tested::gemm(ctx, a.view(), b.view(), c.view(), {.a = kYes}), ContractError);
   Matrix<float> overlapping = c.view();
   overlapping.pitch = 3;
-  EXPECT_THROW(gemm(ctx, a.view(), b.view(), overlapping), ContractError);
-  EXPECT_NO_THROW(gemm(ctx, a.view(), b.view(), c.view()));
+  EXPECT_THROW(tested::gemm(ctx, a.view(), b.view(), overlapping), ContractError);
+  EXPECT_NO_THROW(tested::gemm(ctx, a.view(), b.view(), c.view()));
 }
 
 }  // namespace

@@ -6,6 +6,8 @@
 #include "tests/support/compare.hpp"
 #include "tests/support/generate.hpp"
 #include "tests/support/targets.hpp"
+#include "tests/support/tested_l2_normalize.hpp"
+#include "tests/support/variants.hpp"
 
 namespace belfry::test {
 namespace {
@@ -39,29 +41,29 @@ HostMatrix rows_of_many_sizes(Random& random, std::int64_t rows, std::int64_t co
 }
 
 TEST(L2Normalize, ByHand) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   const HostMatrix x(3, 2, {3, 4, 0, 0, 3e-7f, 4e-7f});
   HostMatrix y(3, 2);
   std::vector<float> r(3);
-  l2_normalize(ctx, x.view(), y.view(), view(r));
+  tested::l2_normalize(ctx, x.view(), y.view(), view(r));
   expect_near(y.values(), std::vector<double>{0.6, 0.8, 0, 0, 0.3, 0.4}, 1e-6, 0, "y");
   expect_near(r, std::vector<double>{0.2, 1e6, 1e6}, 1e-6, 0, "r");
   // Upstream (1, 0): r (e - (e . y) y) above the floor, r e below it.
   const HostMatrix d_y(3, 2, {1, 0, 1, 0, 1, 0});
   HostMatrix d_x(3, 2);
-  l2_normalize_grad(ctx, y.view(), view(r), d_y.view(), d_x.view());
+  tested::l2_normalize_grad(ctx, y.view(), view(r), d_y.view(), d_x.view());
   expect_near(d_x.values(), std::vector<double>{0.128, -0.096, 1e6, 0, 1e6, 0}, 1e-6, 0, "d_x");
 }
 
 TEST(L2Normalize, MatchesFloat64OnEveryTarget) {
   for_each_target([] {
-    const Context ctx(Backend::cpu, 2);
+    const Context ctx = make_context(2);
     Random random(21);
     for (const Shape& s : nasty_shapes()) {
       const HostMatrix x = rows_of_many_sizes(random, s.rows, s.cols, 3);
       HostMatrix y(s.rows, s.cols, 2);
       std::vector<float> r(static_cast<std::size_t>(s.rows));
-      l2_normalize(ctx, x.view(), y.view(), view(r));
+      tested::l2_normalize(ctx, x.view(), y.view(), view(r));
       std::vector<double> expected_y, expected_r;
       for (std::int64_t i = 0; i < s.rows; ++i) {
         const Row row = oracle_row(row_of(x, i));
@@ -78,15 +80,15 @@ TEST(L2Normalize, MatchesFloat64OnEveryTarget) {
 
 TEST(L2Normalize, GradientMatchesFiniteDifferences) {
   for_each_target([] {
-    const Context ctx(Backend::cpu, 1);
+    const Context ctx = make_context(1);
     Random random(22);
     for (const std::int64_t cols : {1, 2, 7, 16, 33, 100}) {
       const HostMatrix x = HostMatrix::normal(random, 3, cols);
       const HostMatrix d_y = HostMatrix::normal(random, 3, cols, 1, 1);
       HostMatrix y(3, cols), d_x(3, cols, 4);
       std::vector<float> r(3);
-      l2_normalize(ctx, x.view(), y.view(), view(r));
-      l2_normalize_grad(ctx, y.view(), view(r), d_y.view(), d_x.view());
+      tested::l2_normalize(ctx, x.view(), y.view(), view(r));
+      tested::l2_normalize_grad(ctx, y.view(), view(r), d_y.view(), d_x.view());
       std::vector<double> expected;
       for (std::int64_t i = 0; i < 3; ++i) {
         const auto f = [&](const std::vector<double>& v) {
@@ -105,61 +107,114 @@ TEST(L2Normalize, GradientMatchesFiniteDifferences) {
   });
 }
 
-TEST(L2Normalize, SameBitsForAnyThreadCount) {
-  Random random(23);
-  const HostMatrix x = rows_of_many_sizes(random, 3000, 33, 0);
-  const HostMatrix d_y = HostMatrix::normal(random, 3000, 33);
-  std::vector<float> first_y, first_d;
-  for (const int threads : {1, 2, 4}) {
-    const Context ctx(Backend::cpu, threads);
-    HostMatrix y(3000, 33), d_x(3000, 33);
-    std::vector<float> r(3000);
-    l2_normalize(ctx, x.view(), y.view(), view(r));
-    l2_normalize_grad(ctx, y.view(), view(r), d_y.view(), d_x.view());
-    if (threads == 1) first_y = y.values(), first_d = d_x.values();
-    expect_equal_bits(y.values(), first_y, "y");
-    expect_equal_bits(d_x.values(), first_d, "d_x");
+TEST(L2Normalize, SameBitsWhateverTheSchedule) {
+  for (const std::int64_t cols : {5, 33, 64, 300}) {
+    Random random(23);
+    const std::int64_t rows = by_backend(3000, 70);
+    const HostMatrix x = rows_of_many_sizes(random, rows, cols, 0);
+    const HostMatrix d_y = HostMatrix::normal(random, rows, cols);
+    std::vector<float> first_y, first_d;
+    for_each_variant([&](const Context& ctx) {
+      HostMatrix y(rows, cols), d_x(rows, cols);
+      std::vector<float> r(static_cast<std::size_t>(rows));
+      tested::l2_normalize(ctx, x.view(), y.view(), view(r));
+      tested::l2_normalize_grad(ctx, y.view(), view(r), d_y.view(), d_x.view());
+      if (first_y.empty()) first_y = y.values(), first_d = d_x.values();
+      expect_equal_bits(y.values(), first_y, "y");
+      expect_equal_bits(d_x.values(), first_d, "d_x");
+    });
+  }
+}
+
+TEST(L2Normalize, BothBackendsAgree) {
+  Random random(26);
+  const Context ctx = make_context(1), cpu(Backend::cpu, 1);
+  for (const std::int64_t cols : {1, 4, 15, 16, 17, 32, 33, 64, 65, 127, 128, 129, 256, 257, 515}) {
+    const std::int64_t rows = 19;
+    const HostMatrix x = rows_of_many_sizes(random, rows, cols, 2);
+    const HostMatrix d_y = HostMatrix::normal(random, rows, cols);
+    HostMatrix y(rows, cols), d_x(rows, cols), y2 = y, d_x2 = d_x;
+    std::vector<float> r(rows), r2(rows);
+    tested::l2_normalize(ctx, x.view(), y.view(), view(r));
+    tested::l2_normalize(cpu, x.view(), y2.view(), view(r2));
+    const std::string what = std::to_string(cols) + " columns";
+    expect_near(r, r2, 6e-7, 0, what);
+    expect_near(y.values(), y2.values(), 7e-7, 1e-38, what);
+    tested::l2_normalize_grad(ctx, y2.view(), view(r2), d_y.view(), d_x.view());
+    tested::l2_normalize_grad(cpu, y2.view(), view(r2), d_y.view(), d_x2.view());
+    for (std::int64_t i = 0; i < rows; ++i) {  // rows differ in size by their r
+      for (std::int64_t j = 0; j < cols; ++j) {
+        EXPECT_NEAR(d_x(i, j) / r[i], d_x2(i, j) / r[i], 4e-6) << what;
+      }
+    }
+  }
+}
+
+TEST(L2Normalize, CanBeReplayed) {
+  Random random(27);
+  const std::int64_t rows = 21, cols = 24;
+  const Context ctx = make_context(1);
+  Held<float> x(ctx, random.normals(rows * cols)), y(ctx, random.normals(rows * cols));
+  Held<float> d_x(ctx, random.normals(rows * cols)), r(ctx, random.normals(rows));
+  const HostMatrix d_ys = HostMatrix::normal(random, rows, cols);
+  Held<float> d_y(ctx, d_ys.values());
+  Replay replay(ctx, [&] {
+    belfry::l2_normalize(ctx, x.matrix(rows, cols), y.matrix(rows, cols), r.vector());
+    belfry::l2_normalize_grad(ctx, y.matrix(rows, cols), r.vector(), d_y.matrix(rows, cols),
+                              d_x.matrix(rows, cols));
+  });
+  for (int round = 0; round < 2; ++round) {
+    const HostMatrix xs = HostMatrix::normal(random, rows, cols);
+    HostMatrix ys(rows, cols), d_xs(rows, cols);
+    std::vector<float> rs(rows);
+    x.set(xs.values());
+    replay.run();
+    tested::l2_normalize(ctx, xs.view(), ys.view(), view(rs));
+    tested::l2_normalize_grad(ctx, ys.view(), view(rs), d_ys.view(), d_xs.view());
+    expect_equal_bits(y.get(), ys.values(), "y");
+    expect_equal_bits(r.get(), rs, "r");
+    expect_equal_bits(d_x.get(), d_xs.values(), "d_x");
   }
 }
 
 TEST(L2Normalize, WorksInPlace) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = make_context(2);
   Random random(24);
   HostMatrix x = rows_of_many_sizes(random, 300, 65, 1), y(300, 65, 1);
   HostMatrix d = HostMatrix::normal(random, 300, 65), d_x(300, 65);
   std::vector<float> r(300);
-  l2_normalize(ctx, x.view(), y.view(), view(r));
-  l2_normalize_grad(ctx, y.view(), view(r), d.view(), d_x.view());
-  l2_normalize(ctx, x.view(), x.view(), view(r));
-  l2_normalize_grad(ctx, x.view(), view(r), d.view(), d.view());
+  tested::l2_normalize(ctx, x.view(), y.view(), view(r));
+  tested::l2_normalize_grad(ctx, y.view(), view(r), d.view(), d_x.view());
+  tested::l2_normalize(ctx, x.view(), x.view(), view(r));
+  tested::l2_normalize_grad(ctx, x.view(), view(r), d.view(), d.view());
   expect_equal_bits(x.values(), y.values(), "y in place of x");
   expect_equal_bits(d.values(), d_x.values(), "d_x in place of d_y");
 }
 
 TEST(L2Normalize, GradientIsOrthogonalAndNormalizingTwiceIsOnce) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   Random random(25);
   HostMatrix x = HostMatrix::normal(random, 50, 40), y(50, 40), twice(50, 40), d_x(50, 40);
   const HostMatrix d_y = HostMatrix::normal(random, 50, 40);
   std::vector<float> r(50), ones(50);
-  l2_normalize(ctx, x.view(), y.view(), view(r));
-  l2_normalize_grad(ctx, y.view(), view(r), d_y.view(), d_x.view());
+  tested::l2_normalize(ctx, x.view(), y.view(), view(r));
+  tested::l2_normalize_grad(ctx, y.view(), view(r), d_y.view(), d_x.view());
   for (std::int64_t i = 0; i < 50; ++i) {
     double along = 0;
     for (std::int64_t j = 0; j < 40; ++j) along += static_cast<double>(d_x(i, j)) * y(i, j);
     EXPECT_NEAR(along, 0, 2e-6) << i;
   }
-  l2_normalize(ctx, y.view(), twice.view(), view(ones));
+  tested::l2_normalize(ctx, y.view(), twice.view(), view(ones));
   expect_near(twice.values(), y.values(), 3e-7, 0, "twice");
 }
 
 TEST(L2Normalize, KeepsNanInItsRow) {
   for_each_target([] {
-    const Context ctx(Backend::cpu, 1);
+    const Context ctx = make_context(1);
     HostMatrix x(2, 33, 0, 1.0f), y(2, 33);
     x(1, 20) = std::numeric_limits<float>::quiet_NaN();
     std::vector<float> r(2);
-    l2_normalize(ctx, x.view(), y.view(), view(r));
+    tested::l2_normalize(ctx, x.view(), y.view(), view(r));
     for (std::int64_t j = 0; j < 33; ++j) {
       EXPECT_FALSE(std::isnan(y(0, j)));
       EXPECT_TRUE(std::isnan(y(1, j)));
@@ -168,22 +223,26 @@ TEST(L2Normalize, KeepsNanInItsRow) {
 }
 
 TEST(L2Normalize, NoColumnsGivesTheFloor) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   std::vector<float> r(4, 0.0f);
-  l2_normalize(ctx, Matrix<const float>(nullptr, 4, 0), Matrix<float>(nullptr, 4, 0), view(r));
+  tested::l2_normalize(ctx, Matrix<const float>(nullptr, 4, 0), Matrix<float>(nullptr, 4, 0),
+                       view(r));
   EXPECT_EQ(r, std::vector<float>(4, 1e6f));
 }
 
 TEST(L2Normalize, RefusesWrongShapes) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   HostMatrix x(2, 3), y(2, 3), rows(3, 3), cols(2, 4);
   std::vector<float> r(2), short_r(1);
-  EXPECT_THROW(l2_normalize(ctx, x.view(), rows.view(), view(r)), ContractError);
-  EXPECT_THROW(l2_normalize(ctx, x.view(), cols.view(), view(r)), ContractError);
-  EXPECT_THROW(l2_normalize(ctx, x.view(), y.view(), view(short_r)), ContractError);
-  EXPECT_THROW(l2_normalize_grad(ctx, y.view(), view(r), rows.view(), x.view()), ContractError);
-  EXPECT_THROW(l2_normalize_grad(ctx, y.view(), view(r), x.view(), cols.view()), ContractError);
-  EXPECT_THROW(l2_normalize_grad(ctx, y.view(), view(short_r), x.view(), x.view()), ContractError);
+  EXPECT_THROW(tested::l2_normalize(ctx, x.view(), rows.view(), view(r)), ContractError);
+  EXPECT_THROW(tested::l2_normalize(ctx, x.view(), cols.view(), view(r)), ContractError);
+  EXPECT_THROW(tested::l2_normalize(ctx, x.view(), y.view(), view(short_r)), ContractError);
+  EXPECT_THROW(tested::l2_normalize_grad(ctx, y.view(), view(r), rows.view(), x.view()),
+               ContractError);
+  EXPECT_THROW(tested::l2_normalize_grad(ctx, y.view(), view(r), x.view(), cols.view()),
+               ContractError);
+  EXPECT_THROW(tested::l2_normalize_grad(ctx, y.view(), view(short_r), x.view(), x.view()),
+               ContractError);
 }
 
 }  // namespace

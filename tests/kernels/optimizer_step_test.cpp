@@ -11,42 +11,14 @@
 #include "kernels/optimizer_step/update_rules.hpp"
 #include "tests/support/compare.hpp"
 #include "tests/support/generate.hpp"
+#include "tests/support/optimizer_cases.hpp"
 #include "tests/support/targets.hpp"
+#include "tests/support/tested_embedding_bag.hpp"
+#include "tests/support/tested_optimizer_step.hpp"
+#include "tests/support/variants.hpp"
 
 namespace belfry::test {
 namespace {
-
-struct NamedOptions {
-  std::string name;
-  OptimizerOptions options;
-};
-
-std::vector<NamedOptions> all_options() {
-  std::vector<NamedOptions> all;
-  const auto add = [&all](const std::string& name, OptimizerKind kind, auto&& set) {
-    OptimizerOptions o;
-    o.kind = kind;
-    set(o);
-    all.push_back({name, o});
-  };
-  using O = OptimizerOptions&;
-  add("sgd", OptimizerKind::sgd, [](O) {});
-  add("momentum", OptimizerKind::sgd, [](O o) { o.momentum = 0.9f; });
-  add("nesterov", OptimizerKind::sgd, [](O o) { o.momentum = 0.8f, o.nesterov = true; });
-  add("adagrad", OptimizerKind::adagrad, [](O) {});
-  add("adagrad after root", OptimizerKind::adagrad,
-      [](O o) { o.epsilon = 0.01f, o.epsilon_place = EpsilonPlace::after_root; });
-  add("adagrad epsilon 0", OptimizerKind::adagrad, [](O o) { o.epsilon = 0; });
-  add("rowwise", OptimizerKind::rowwise_adagrad, [](O) {});
-  add("rowwise after root", OptimizerKind::rowwise_adagrad,
-      [](O o) { o.epsilon = 0.01f, o.epsilon_place = EpsilonPlace::after_root; });
-  add("adam", OptimizerKind::adam, [](O) {});
-  add("adam betas", OptimizerKind::adam,
-      [](O o) { o.beta_1 = 0.5f, o.beta_2 = 0.9f, o.epsilon = 1e-3f; });
-  add("amsgrad", OptimizerKind::adam, [](O o) { o.amsgrad = true, o.beta_2 = 0.9f; });
-  add("adamw", OptimizerKind::adam, [](O o) { o.weight_decay = 0.3f; });
-  return all;
-}
 
 /// A parameter with its slots, and a float64 copy that the oracle moves.
 struct Parameter {
@@ -239,13 +211,13 @@ TEST(UpdateRules, MeanSquare) {
 
 TEST(OptimizerStep, AdamByHand) {
   // Step 1 moves by lr m / sqrt(v) = lr sign(g), whatever the betas; the hat constants are Keras's.
-  Context ctx(Backend::cpu, 1);
-  ctx.state()->learning_rate[3] = 0.5f;
+  const Context ctx = make_context(1);
+  edit_state(ctx, [](StepState& state) { state.learning_rate[3] = 0.5f; });
   OptimizerOptions o;
   o.group = 3;
   Parameter p(o, HostMatrix(1, 2, {1, 2}));
   HostMatrix g(1, 2, {4, -0.25});
-  optimizer_step(ctx, o, p.w.view(), Matrix<const float>(g.view()), p.slots());
+  tested::optimizer_step(ctx, o, p.w.view(), Matrix<const float>(g.view()), p.slots());
   expect_near(p.w.values(), std::vector<double>{0.5, 2.5}, 1e-5, 0, "step 1");
   expect_near(p.slot[0].values(), std::vector<double>{0.4, -0.025}, 1e-6, 0, "m");
   expect_near(p.slot[1].values(), std::vector<double>{0.016, 6.25e-5}, 2e-5, 0, "v");
@@ -258,19 +230,18 @@ TEST(OptimizerStep, SeveralDenseStepsMatchFloat64OnEveryTarget) {
       for (const Shape& s : nasty_shapes()) {
         if (s.rows * s.cols > 10000) continue;  // threads have a test of their own
         for (const std::int64_t padding : {0, 3}) {
-          Context ctx(Backend::cpu, 1);
+          const Context ctx = make_context(1);
           Parameter p(named.options, HostMatrix::normal(random, s.rows, s.cols, 1, padding),
                       padding);
           for (int step = 0; step < 3; ++step) {
-            ctx.state()->step = step;
-            ctx.state()->learning_rate[0] = 0.05f * (step + 1);
+            const float rate = 0.05f * (step + 1);
+            set_step(ctx, step, rate);
             const HostMatrix g = HostMatrix::normal(random, s.rows, s.cols, 1, padding);
             const std::vector<float> values = g.values();
-            optimizer_step(ctx, p.options, p.w.view(), g.view(), p.slots());
-            oracle_step(p, {values.begin(), values.end()}, step, ctx.state()->learning_rate[0],
-                        everything(s.rows));
+            tested::optimizer_step(ctx, p.options, p.w.view(), g.view(), p.slots());
+            oracle_step(p, {values.begin(), values.end()}, step, rate, everything(s.rows));
           }
-          EXPECT_EQ(ctx.state()->status, 0u) << named.name;
+          EXPECT_EQ(ctx.read_state().status, 0u) << named.name;
           expect_parameter(
               p, named.name + " " + std::to_string(s.rows) + " x " + std::to_string(s.cols));
         }
@@ -284,18 +255,18 @@ TEST(OptimizerStep, ExactSparseEqualsDenseBitForBit) {
   for (const NamedOptions& named : all_options()) {
     for (const double share : {0.0, 0.02, 0.5, 1.0}) {
       for (const std::int64_t padding : {0, 2}) {
-        Context ctx(Backend::cpu, 2);
-        ctx.state()->learning_rate[0] = 0.1f;
-        const std::int64_t rows = 700, width = 33;
+        const Context ctx = make_context(2);
+        set_step(ctx, 0, 0.1f);
+        const std::int64_t rows = by_backend(700, 90), width = 33;
         const HostMatrix start = HostMatrix::normal(random, rows, width, 1, padding);
         Parameter dense(named.options, start, padding), sparse(named.options, start, padding);
         for (int step = 0; step < 3; ++step) {
-          ctx.state()->step = step;
+          set_step(ctx, step, 0.1f);
           Rows list = random_rows(random, rows, width, share, padding);
           const std::vector<double> g64 = list.dense(rows);
           const HostMatrix g(rows, width, std::vector<float>(g64.begin(), g64.end()), padding);
-          optimizer_step(ctx, named.options, dense.w.view(), g.view(), dense.slots());
-          optimizer_step(ctx, named.options, sparse.w.view(), list.get(), sparse.slots());
+          tested::optimizer_step(ctx, named.options, dense.w.view(), g.view(), dense.slots());
+          tested::optimizer_step(ctx, named.options, sparse.w.view(), list.get(), sparse.slots());
         }
         expect_equal_bits(sparse.w.values(), dense.w.values(), named.name);
         for (int s = 0; s < slot_count(named.options); ++s) {
@@ -311,21 +282,21 @@ TEST(OptimizerStep, AnEmptyListIsAGradientOfZeros) {
   // Also without any room for rows: capacity 0, null pointers.
   Random random(14);
   for (const NamedOptions& named : all_options()) {
-    Context ctx(Backend::cpu, 1);
-    ctx.state()->learning_rate[0] = 0.1f;
+    const Context ctx = make_context(1);
+    set_step(ctx, 0, 0.1f);
     const HostMatrix start = HostMatrix::normal(random, 5, 9), ones(5, 9, 0, 1.0f), zeros(5, 9);
     Parameter dense(named.options, start), sparse(named.options, start);
-    optimizer_step(ctx, named.options, dense.w.view(), ones.view(), dense.slots());
-    optimizer_step(ctx, named.options, sparse.w.view(), ones.view(), sparse.slots());
+    tested::optimizer_step(ctx, named.options, dense.w.view(), ones.view(), dense.slots());
+    tested::optimizer_step(ctx, named.options, sparse.w.view(), ones.view(), sparse.slots());
     std::int64_t n = 0;
     const RowGradient none{nullptr, Matrix<float>(nullptr, 0, 9), &n, 0};
-    optimizer_step(ctx, named.options, dense.w.view(), zeros.view(), dense.slots());
-    optimizer_step(ctx, named.options, sparse.w.view(), none, sparse.slots());
+    tested::optimizer_step(ctx, named.options, dense.w.view(), zeros.view(), dense.slots());
+    tested::optimizer_step(ctx, named.options, sparse.w.view(), none, sparse.slots());
     expect_equal_bits(sparse.w.values(), dense.w.values(), named.name);
     const std::vector<float> before = sparse.w.values();
     OptimizerOptions lazy = named.options;
     lazy.sparse = SparseUpdate::lazy;
-    optimizer_step(ctx, lazy, sparse.w.view(), none, sparse.slots());
+    tested::optimizer_step(ctx, lazy, sparse.w.view(), none, sparse.slots());
     expect_equal_bits(sparse.w.values(), before, named.name);
   }
 }
@@ -334,17 +305,17 @@ TEST(OptimizerStep, LazyTouchesListedRowsAlone) {
   Random random(5);
   for (NamedOptions named : all_options()) {
     named.options.sparse = SparseUpdate::lazy;
-    Context ctx(Backend::cpu, 2);
-    ctx.state()->learning_rate[0] = 0.1f;
+    const Context ctx = make_context(2);
+    set_step(ctx, 0, 0.1f);
     const std::int64_t rows = 500, width = 40;
     Parameter p(named.options, HostMatrix::normal(random, rows, width));
     for (int step = 0; step < 4; ++step) {
-      ctx.state()->step = step;
+      set_step(ctx, step, 0.1f);
       Rows list = random_rows(random, rows, width, 0.1);
       std::vector<bool> touched(rows);
       for (std::int64_t i = 0; i < list.n; ++i) touched[list.rows[i]] = true;
       const Parameter before = p;
-      optimizer_step(ctx, p.options, p.w.view(), list.get(), p.slots());
+      tested::optimizer_step(ctx, p.options, p.w.view(), list.get(), p.slots());
       oracle_step(p, list.dense(rows), step, 0.1f, touched);
       for (std::int64_t r = 0; r < rows; ++r) {
         if (touched[r]) continue;
@@ -361,8 +332,8 @@ TEST(OptimizerStep, DuplicatesOfBothTowersAreSummedBeforeAnySquare) {
   // One table used by both towers with rows in common: sum first, then g^2, in float64.
   Random random(6);
   const std::int64_t rows = 30, width = 8;
-  Context ctx(Backend::cpu, 2);
-  ctx.state()->learning_rate[0] = 0.1f;
+  const Context ctx = make_context(2);
+  set_step(ctx, 0, 0.1f);
   for (const OptimizerKind kind : {OptimizerKind::adagrad, OptimizerKind::rowwise_adagrad}) {
     OptimizerOptions o;
     o.kind = kind;
@@ -376,8 +347,8 @@ TEST(OptimizerStep, DuplicatesOfBothTowersAreSummedBeforeAnySquare) {
           {{query.data(), nullptr, nullptr, 50, 50}, Pooling::sum, d_query.view()},
           {{candidate.data(), nullptr, nullptr, 70, 70}, Pooling::sum, d_candidate.view()}};
       Rows list{std::vector<std::int32_t>(rows), HostMatrix(rows, width)};
-      embedding_bag_grad(ctx, uses, rows, list.get());
-      optimizer_step(ctx, o, p.w.view(), list.get(), p.slots());
+      tested::embedding_bag_grad(ctx, uses, rows, list.get());
+      tested::optimizer_step(ctx, o, p.w.view(), list.get(), p.slots());
 
       std::vector<double> summed(rows * width);
       std::vector<bool> touched(rows);
@@ -395,22 +366,116 @@ TEST(OptimizerStep, DuplicatesOfBothTowersAreSummedBeforeAnySquare) {
   }
 }
 
-TEST(OptimizerStep, SameBitsForAnyThreadCount) {
+TEST(OptimizerStep, SameBitsWhateverTheSchedule) {
+  const std::int64_t rows = by_backend(3000, 60);
   for (const NamedOptions& named : all_options()) {
     std::vector<std::vector<float>> results;
-    for (const int threads : {1, 2, 4}) {
+    for_each_variant([&](const Context& ctx) {
       Random random(7);
-      Context ctx(Backend::cpu, threads);
-      ctx.state()->learning_rate[0] = 0.1f;
-      Parameter p(named.options, HostMatrix::normal(random, 3000, 33));
-      Rows list = random_rows(random, 3000, 33, 0.3);
-      optimizer_step(ctx, p.options, p.w.view(), list.get(), p.slots());
+      set_step(ctx, 0, 0.1f);
+      Parameter p(named.options, HostMatrix::normal(random, rows, 33));
+      Rows list = random_rows(random, rows, 33, 0.3);
+      tested::optimizer_step(ctx, p.options, p.w.view(), list.get(), p.slots());
       p.options.sparse = SparseUpdate::lazy;
-      optimizer_step(ctx, p.options, p.w.view(), list.get(), p.slots());
+      tested::optimizer_step(ctx, p.options, p.w.view(), list.get(), p.slots());
       results.push_back(p.w.values());
+      expect_equal_bits(results.back(), results[0], named.name);
+    });
+  }
+}
+
+/// One dense, one listed exact and one listed lazy update.
+void three_updates(const Context& ctx, Parameter& p, const HostMatrix& dense, Rows& list) {
+  set_step(ctx, 5, 0.1f);
+  tested::optimizer_step(ctx, p.options, p.w.view(), dense.view(), p.slots());
+  p.options.sparse = SparseUpdate::exact;
+  tested::optimizer_step(ctx, p.options, p.w.view(), list.get(), p.slots());
+  p.options.sparse = SparseUpdate::lazy;
+  tested::optimizer_step(ctx, p.options, p.w.view(), list.get(), p.slots());
+}
+
+TEST(OptimizerStep, BothBackendsGiveTheSameBits) {
+  // Widths of every number of lanes, in packs of four or one by one; padding that allows packs or not.
+  const Context ctx = make_context(1), cpu(Backend::cpu, 1);
+  for (const NamedOptions& named : all_options()) {
+    for (const std::int64_t width : {1, 3, 4, 8, 16, 33, 64, 100, 128, 132, 260}) {
+      for (const std::int64_t padding : {0, 1, 4}) {
+        Random random(21);
+        const std::int64_t rows = 1 + random.below(30);
+        Parameter p(named.options, HostMatrix::normal(random, rows, width, 1, padding), padding);
+        Parameter p_cpu = p;
+        const HostMatrix dense = HostMatrix::normal(random, rows, width, 1, padding);
+        Rows list = random_rows(random, rows, width, 0.4, padding);
+        three_updates(ctx, p, dense, list);
+        three_updates(cpu, p_cpu, dense, list);
+        const std::string what = named.name + " width " + std::to_string(width);
+        expect_equal_bits(p.w.values(), p_cpu.w.values(), what);
+        for (int s = 0; s < slot_count(named.options); ++s) {
+          expect_equal_bits(p.slot[s].values(), p_cpu.slot[s].values(), what + " slot");
+        }
+        EXPECT_TRUE(p.padding_intact());
+      }
     }
-    expect_equal_bits(results[1], results[0], named.name);
-    expect_equal_bits(results[2], results[0], named.name);
+  }
+}
+
+TEST(OptimizerStep, TablesWithManyRowsAUnit) {
+  // On the device each group of lanes takes several rows here.
+  const Context ctx = make_context(1), cpu(Backend::cpu, 1);
+  Random random(22);
+  const std::int64_t rows = 16384 * 3 + 5;
+  OptimizerOptions o;
+  Parameter p(o, HostMatrix::normal(random, rows, 1)), p_cpu = p;
+  Rows list = random_rows(random, rows, 1, 0.1);
+  for (const Context* c : {&ctx, &cpu}) {
+    set_step(*c, 0, 0.1f);
+    Parameter& q = c == &ctx ? p : p_cpu;
+    tested::optimizer_step(*c, o, q.w.view(), list.get(), q.slots());
+    tested::optimizer_step(*c, o, q.w.view(), list.get(), q.slots());
+  }
+  expect_equal_bits(p.w.values(), p_cpu.w.values(), "w");
+}
+
+TEST(OptimizerStep, CanBeReplayed) {
+  const std::int64_t rows = 9, width = 16;
+  Random random(23);
+  for (const NamedOptions& named : all_options()) {
+    const Context ctx = make_context(1), cpu(Backend::cpu, 1);
+    set_step(ctx, 0, 0.1f);
+    Parameter p(named.options, HostMatrix::normal(random, rows, width));
+    Held<float> w(ctx, p.w.values()), g(ctx, random.normals(rows * width));
+    Held<float> slots[3] = {
+        {ctx, p.slot[0].values()}, {ctx, p.slot[1].values()}, {ctx, p.slot[2].values()}};
+    Held<std::int32_t> list(ctx, {0, 1, 2, 3, 4, 5, 6, 7, 8});
+    Held<std::int64_t> n(ctx, {0});
+    const auto slot = [&](int s) {
+      return slot_count(named.options) > s ? slots[s].matrix(rows, slot_width(named.options, width))
+                                           : Matrix<float>();
+    };
+    Replay replay(ctx, [&] {
+      belfry::optimizer_step(ctx, named.options, w.matrix(rows, width),
+                             {list.data(), g.matrix(rows, width), n.data(), rows},
+                             {slot(0), slot(1), slot(2)});
+    });
+    p.w = HostMatrix(rows, width, w.get());  // the first run has moved it
+    for (int s = 0; s < slot_count(named.options); ++s) {
+      p.slot[s] = HostMatrix(rows, p.slot[s].cols(), slots[s].get());
+    }
+    for (int round = 0; round < 3; ++round) {
+      Rows next = random_rows(random, rows, width, 0.5);
+      next.rows.resize(rows);
+      HostMatrix values(rows, width);
+      for (std::int64_t i = 0; i < next.n; ++i) {
+        std::copy_n(&next.values(i, 0), width, &values(i, 0));
+      }
+      list.set(next.rows);
+      g.set(values.values());
+      n.set({next.n});
+      for (const Context* c : {&ctx, &cpu}) set_step(*c, round, 0.1f * (round + 1));
+      replay.run();
+      tested::optimizer_step(cpu, named.options, p.w.view(), next.get(), p.slots());
+      expect_equal_bits(w.get(), p.w.values(), named.name);
+    }
   }
 }
 
@@ -420,11 +485,11 @@ TEST(OptimizerStep, EveryTargetGivesTheSameBits) {
     results.emplace_back();
     for (const NamedOptions& named : all_options()) {
       Random random(8);
-      Context ctx(Backend::cpu, 1);
-      ctx.state()->learning_rate[0] = 0.1f;
+      const Context ctx = make_context(1);
+      set_step(ctx, 0, 0.1f);
       Parameter p(named.options, HostMatrix::normal(random, 20, 77));
       const HostMatrix g = HostMatrix::normal(random, 20, 77);
-      optimizer_step(ctx, p.options, p.w.view(), g.view(), p.slots());
+      tested::optimizer_step(ctx, p.options, p.w.view(), g.view(), p.slots());
       const std::vector<float> w = p.w.values();
       results.back().insert(results.back().end(), w.begin(), w.end());
     }
@@ -439,18 +504,19 @@ TEST(OptimizerStep, NonFiniteValuesAreReported) {
       for (const bool listed : {false, true}) {
         if (bad == 3e38f && named.options.kind == OptimizerKind::sgd) continue;  // g^2 overflows
         Random random(9);
-        Context ctx(Backend::cpu, 1);
-        ctx.state()->learning_rate[0] = 0.1f;
+        const Context ctx = make_context(1);
+        set_step(ctx, 0, 0.1f);
         Parameter p(named.options, HostMatrix::normal(random, 3, 19));
         HostMatrix g(3, 19);
         g(1, 17) = bad;
         Rows list{{0, 1, 2}, g, 3};
         if (listed) {
-          optimizer_step(ctx, p.options, p.w.view(), list.get(), p.slots());
+          tested::optimizer_step(ctx, p.options, p.w.view(), list.get(), p.slots());
         } else {
-          optimizer_step(ctx, p.options, p.w.view(), Matrix<const float>(g.view()), p.slots());
+          tested::optimizer_step(ctx, p.options, p.w.view(), Matrix<const float>(g.view()),
+                                 p.slots());
         }
-        EXPECT_EQ(ctx.state()->status, kStatusNonFinite) << named.name << ' ' << bad;
+        EXPECT_EQ(ctx.read_state().status, kStatusNonFinite) << named.name << ' ' << bad;
       }
     }
   }
@@ -460,27 +526,27 @@ TEST(OptimizerStep, ListedRowsOutsideTheTableAreReported) {
   for (const SparseUpdate sparse : {SparseUpdate::exact, SparseUpdate::lazy}) {
     for (const std::int32_t bad : {-1, 3}) {
       Random random(10);
-      Context ctx(Backend::cpu, 1);
-      ctx.state()->learning_rate[0] = 0.1f;
+      const Context ctx = make_context(1);
+      set_step(ctx, 0, 0.1f);
       OptimizerOptions o;
       o.sparse = sparse;
       Parameter p(o, HostMatrix::normal(random, 3, 4));
       const std::vector<float> before = p.w.values();
       Rows list{{bad}, HostMatrix(1, 4, 0, 1.0f), 1};
-      optimizer_step(ctx, o, p.w.view(), list.get(), p.slots());
-      EXPECT_EQ(ctx.state()->status, kStatusIdOutOfRange);
+      tested::optimizer_step(ctx, o, p.w.view(), list.get(), p.slots());
+      EXPECT_EQ(ctx.read_state().status, kStatusIdOutOfRange);
       expect_equal_bits(p.w.values(), before, "nothing moves");
     }
   }
 }
 
 TEST(OptimizerStep, RefusesBadArguments) {
-  Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   HostMatrix w(3, 4), g(3, 4), small(3, 3), slot(3, 4), scalar(3, 1);
   OptimizerOptions o;
   const auto call = [&](const OptimizerOptions& options, Matrix<const float> gradient,
                         OptimizerSlots slots) {
-    optimizer_step(ctx, options, w.view(), gradient, slots);
+    tested::optimizer_step(ctx, options, w.view(), gradient, slots);
   };
   EXPECT_NO_THROW(call(o, g.view(), {slot.view(), slot.view(), {}}));
   EXPECT_THROW(call(o, small.view(), {slot.view(), slot.view(), {}}), ContractError);
@@ -512,16 +578,16 @@ TEST(OptimizerStep, RefusesBadArguments) {
   EXPECT_THROW(call(bad, g.view(), {slot.view(), slot.view(), {}}), ContractError);
 
   Rows list{{0}, HostMatrix(1, 3), 1};
-  EXPECT_THROW(optimizer_step(ctx, o, w.view(), list.get(), {slot.view(), slot.view(), {}}),
+  EXPECT_THROW(tested::optimizer_step(ctx, o, w.view(), list.get(), {slot.view(), slot.view(), {}}),
                ContractError);
   Rows short_list{{0}, HostMatrix(1, 4), 1};
   RowGradient gradient = short_list.get();
   gradient.capacity = 2;
-  EXPECT_THROW(optimizer_step(ctx, o, w.view(), gradient, {slot.view(), slot.view(), {}}),
+  EXPECT_THROW(tested::optimizer_step(ctx, o, w.view(), gradient, {slot.view(), slot.view(), {}}),
                ContractError);
   gradient.capacity = 1;
   gradient.n = nullptr;
-  EXPECT_THROW(optimizer_step(ctx, o, w.view(), gradient, {slot.view(), slot.view(), {}}),
+  EXPECT_THROW(tested::optimizer_step(ctx, o, w.view(), gradient, {slot.view(), slot.view(), {}}),
                ContractError);
 }
 

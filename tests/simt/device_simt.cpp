@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // kernels/core/device.hpp on the executor. Work of streams is queued and runs when somebody waits.
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <memory>
@@ -81,11 +82,16 @@ StreamState& state_of(const Stream& s) {
   return *static_cast<StreamState*>(s.native());
 }
 
+void push(StreamState& s, const char* what, std::function<void()> run,
+          std::function<void()> at_enqueue = nullptr) {
+  queues().push(s, {.what = what,
+                    .step = [run = std::move(run)] { return run(), true; },
+                    .at_enqueue = std::move(at_enqueue)});
+}
+
 void push(Stream& s, const char* what, std::function<void()> run,
           std::function<void()> at_enqueue = nullptr) {
-  queues().push(state_of(s), {.what = what,
-                              .step = [run = std::move(run)] { return run(), true; },
-                              .at_enqueue = std::move(at_enqueue)});
+  push(state_of(s), what, std::move(run), std::move(at_enqueue));
 }
 
 /// A kernel's call with its arguments' bytes, which outlives the caller's frame.
@@ -134,6 +140,25 @@ const EventHandle& event_of(void* native) {
 
 }  // namespace
 
+int device_count() {
+  return 1;
+}
+DeviceInfo device_info(int number) {
+  select_device(number);
+  return device_info();
+}
+void select_device(int number) {
+  if (number != 0) {
+    throw DeviceFailure(Failure::no_device, "there is no GPU " + std::to_string(number) +
+                                                ": the executor simulates one, number 0");
+  }
+}
+std::string built_architectures() {
+  return "simulated";
+}
+std::string matrix_library() {
+  return "simulated";
+}
 DeviceInfo device_info() {
   return {.name = "SIMT executor",
           .major = 9,
@@ -210,6 +235,17 @@ void enqueue(Stream* stream, const char* what, std::function<void()> work) {
     count_wait(what);  // done on return
     work();
   }
+}
+
+void enqueue_native(void* stream, const char* what, std::function<void()> work) {
+  const Lock lock(mutex);
+  if (stream == nullptr) return enqueue(nullptr, what, std::move(work));
+  const auto& all = queues().streams();
+  auto* state = static_cast<StreamState*>(stream);
+  if (std::find(all.begin(), all.end(), state) == all.end()) {
+    throw Error(Fault::stream, std::string(what) + ": on a stream that does not exist");
+  }
+  push(*state, what, std::move(work));
 }
 
 void launch_kernel(const Dims& dims, const KernelCall& call) {

@@ -63,6 +63,11 @@ class Command {
   Command(const Command&) = delete;
   Command& operator=(const Command&) = delete;
 
+  /// Another build of the binary.
+  Command& binary(const std::string& path) {
+    binary_ = path;
+    return *this;
+  }
   Command& env(const std::string& name, const std::string& value) {
     environment_[name] = value;
     return *this;

@@ -4,11 +4,12 @@
 // and copies the outputs back.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <type_traits>
 #include <vector>
 
+#include "kernels/core/device.hpp"
 #include "kernels/core/transfer.hpp"
 
 #ifndef BELFRY_TEST_BACKEND
@@ -105,6 +106,30 @@ class RowListsTwin {
   Twin<const std::int64_t> offsets_;
   Twin<const std::int32_t> rows_;
 };
+
+/// The values of a buffer of either backend, once all queued work is done.
+template <class T>
+std::vector<T> host_values(const Buffer<T>& buffer) {
+  std::vector<T> out(static_cast<std::size_t>(buffer.size()));
+  if (buffer.backend() == Backend::cpu) {
+    std::copy_n(buffer.data(), buffer.size(), out.data());
+  } else if (!out.empty()) {
+    simt::device_sync();
+    simt::to_host(out.data(), buffer.data(), buffer.size() * std::int64_t{sizeof(T)});
+  }
+  return out;
+}
+/// Overwrites a buffer of either backend.
+template <class T>
+void set_values(Buffer<T>& buffer, const std::vector<T>& values) {
+  require(static_cast<std::int64_t>(values.size()) == buffer.size(), "set_values: sizes differ");
+  if (buffer.backend() == Backend::cpu) {
+    std::copy(values.begin(), values.end(), buffer.data());
+  } else if (!values.empty()) {
+    simt::device_sync();
+    simt::to_device(buffer.data(), values.data(), buffer.size() * std::int64_t{sizeof(T)});
+  }
+}
 
 /// The context's state, changed in place: test::edit_state(ctx, [](StepState& s) { s.step = 3; }).
 template <class F>

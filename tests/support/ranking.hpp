@@ -9,7 +9,8 @@
 #include <vector>
 
 #include "engine/metrics.hpp"
-#include "kernels/core/buffer.hpp"
+#include "kernels/core/transfer.hpp"
+#include "tests/support/device_twin.hpp"
 #include "tests/support/generate.hpp"
 
 namespace belfry::test {
@@ -22,11 +23,13 @@ inline std::vector<Metric> parse_all(const std::vector<std::string>& names) {
   return metrics;
 }
 
-/// Packs rows of `items` [n, dim]; owns the memory.
+/// Packs rows of `items` [n, dim] on the context's backend; owns the memory.
 struct Packed {
   Packed(const Context& ctx, const std::vector<float>& items, std::int64_t n, std::int64_t dim)
-      : memory(Backend::cpu, PackedItems::size(n, dim)) {
-    pack_items(ctx, Matrix<const float>(items.data(), n, dim), 0, memory.data(), n);
+      : memory(ctx.backend(), PackedItems::size(n, dim)) {
+    const Uploaded<float> rows(ctx, items);
+    pack_items(ctx, Matrix<const float>(rows.data(), n, dim), 0, memory.data(), n);
+    ctx.synchronise();
     view = {memory.data(), n, dim};
   }
   Buffer<float> memory;
@@ -66,6 +69,11 @@ struct World {
     to.insert(to.end(), from, from + n);
     std::sort(to.begin() + at, to.end());
   }
+  /// Puts the queries where ops of `ctx` find them.
+  void upload(const Context& ctx) {
+    uploaded = Uploaded<float>(ctx, queries);
+    input.queries.data = uploaded.data();
+  }
   std::int64_t users() const { return static_cast<std::int64_t>(input.outside.size()); }
   std::int64_t items() const { return static_cast<std::int64_t>(vectors.size()) / dim(); }
   std::int64_t dim() const { return input.queries.cols; }
@@ -85,6 +93,7 @@ struct World {
   }
 
   std::vector<float> queries, vectors;
+  Uploaded<float> uploaded;
   RankingInput input;
 };
 

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/retrieval_softmax/retrieval_softmax.hpp"
+#include "tests/support/tested_retrieval_softmax.hpp"
 
 namespace belfry::test {
 
@@ -30,6 +30,7 @@ struct RetrievalProblem {
   bool mean = false;
   bool in_batch = true;
   float scale = 1.0f;
+  Precision precision = Precision::fp32;
 
   // Views for the op; kept here because the options only point.
   std::vector<std::int64_t> mask_offsets;
@@ -45,6 +46,7 @@ struct RetrievalProblem {
     o.mean = mean;
     o.in_batch = in_batch;
     o.scale = scale;
+    o.precision = precision;
     if (has_mask) {
       mask_offsets.assign(1, 0);
       mask_rows.assign(1, 0);  // never an empty array
@@ -214,8 +216,8 @@ inline RetrievalOutput run_retrieval(const Context& ctx, RetrievalProblem& p,
   }
   RetrievalSoftmaxOptions options = p.options();
   options.positive_rank = {out.rank.data(), p.b};
-  retrieval_softmax(ctx, p.query_view(), p.heads, p.candidate_view(), options, &out.loss,
-                    {out.row_loss.data(), p.b}, d_queries, d_candidates);
+  tested::retrieval_softmax(ctx, p.query_view(), p.heads, p.candidate_view(), options, &out.loss,
+                            {out.row_loss.data(), p.b}, d_queries, d_candidates);
   return out;
 }
 

@@ -15,6 +15,7 @@
 #include "engine/parameter_registry.hpp"
 #include "engine/run.hpp"
 #include "engine/synthesize.hpp"
+#include "tests/support/device_twin.hpp"
 #include "tests/support/temp_folder.hpp"
 
 namespace belfry::test {
@@ -95,10 +96,12 @@ inline std::vector<float> all_values(const ParameterRegistry& registry, bool wit
   std::vector<float> out;
   for (int p = 0; p < registry.size(); ++p) {
     const Parameter& parameter = registry.at(p);
-    out.insert(out.end(), parameter.value.data(), parameter.value.data() + parameter.value.size());
+    std::vector<float> values = host_values(parameter.value);
+    for (const bf16 x : host_values(parameter.value16)) values.push_back(to_float(x));
+    out.insert(out.end(), values.begin(), values.end());
     for (std::size_t s = 0; with_slots && s < parameter.slots.size(); ++s) {
-      const Buffer<float>& slot = parameter.slots[s];
-      out.insert(out.end(), slot.data(), slot.data() + slot.size());
+      const std::vector<float> slot = host_values(parameter.slots[s]);
+      out.insert(out.end(), slot.begin(), slot.end());
     }
   }
   return out;

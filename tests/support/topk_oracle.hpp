@@ -13,9 +13,9 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/topk_scores/topk_scores.hpp"
 #include "tests/support/compare.hpp"
 #include "tests/support/generate.hpp"
+#include "tests/support/tested_topk_scores.hpp"
 
 namespace belfry::test {
 
@@ -125,25 +125,25 @@ class Retriever {
  public:
   Retriever(const Context& ctx, const Retrieval& r)
       : ctx_(ctx), r_(r), packed_(Backend::cpu, PackedItems::size(r.n, r.dim)) {
-    pack_items(ctx, r.items.view(), 0, packed_.data(), r.n);
+    tested::pack_items(ctx, r.items.view(), 0, packed_.data(), r.n);
   }
   PackedItems items() const { return {packed_.data(), r_.n, r_.dim}; }
   Listed top(std::int64_t k) const {
     Listed out{std::vector<float>(r_.n_queries * k, 777.0f),
                std::vector<std::int32_t>(r_.n_queries * k, 777)};
-    topk_scores(ctx_, r_.queries.view(), r_.heads, items(), r_.mask(),
+    tested::topk_scores(ctx_, r_.queries.view(), r_.heads, items(), r_.mask(),
                 {{out.scores.data(), r_.n_queries, k}, {out.rows.data(), r_.n_queries, k}});
     return out;
   }
   std::vector<float> pairs(const std::vector<std::int32_t>& rows) const {
     std::vector<float> out(rows.size());
-    pair_scores(ctx_, r_.queries.view(), r_.heads, items(), test::view(rows), test::view(out));
+    tested::pair_scores(ctx_, r_.queries.view(), r_.heads, items(), test::view(rows), test::view(out));
     return out;
   }
   std::vector<std::int64_t> above(const std::vector<float>& threshold,
                                   const std::vector<std::int32_t>& rows) const {
     std::vector<std::int64_t> out(rows.size(), -5);
-    count_above(ctx_, r_.queries.view(), r_.heads, items(), r_.mask(), test::view(threshold),
+    tested::count_above(ctx_, r_.queries.view(), r_.heads, items(), r_.mask(), test::view(threshold),
                 test::view(rows), test::view(out));
     return out;
   }

@@ -12,6 +12,7 @@
 
 #include "engine/evaluator.hpp"
 #include "engine/model_file.hpp"
+#include "kernels/core/transfer.hpp"
 #include "tests/support/generate.hpp"
 #include "tests/support/small_model.hpp"
 
@@ -62,16 +63,17 @@ struct TrainedModel {
     towers.commit(ctx);
     towers.registry().initialise(ctx, 3);
     const ItemIndex index = build_index(ctx, towers, loaded.data);
-    write_model_file(path(), loaded.config, loaded.data, seen, towers, index);
+    write_model_file(ctx, path(), loaded.config, loaded.data, seen, towers, index);
     model = load_model_file(ctx, path());
     model->data.test = loaded.data.test;
+    items = Buffer<float>(Backend::cpu, model->index->size() * model->index->dim());
+    model->index->read_rows(ctx, 0, items.matrix(model->index->size(), model->index->dim()));
   }
   std::string path() const { return folder.path("model.safetensors"); }
 
   std::vector<float> item(std::int64_t i) const {
-    std::vector<float> v(static_cast<std::size_t>(model->index->dim()));
-    model->index->row(i, v.data());
-    return v;
+    const float* row = items.data() + i * model->index->dim();
+    return {row, row + model->index->dim()};
   }
   /// The bit-defined score: fused multiply-adds in order.
   float score(const float* query, std::int64_t i) const {
@@ -82,10 +84,12 @@ struct TrainedModel {
   }
   /// Vectors of queries, [n, width] row-major.
   std::vector<float> encode(const Context& ctx, const QueryRows& queries) const {
-    std::vector<float> out(static_cast<std::size_t>(queries.size * model->model->width()));
+    const std::int64_t n = queries.size * model->model->width();
+    Results<float> out(ctx, n);
     model->model->encode_queries(ctx, queries, 0,
                                  {out.data(), queries.size, model->model->width()});
-    return out;
+    const float* values = out.fetch(ctx, n);
+    return {values, values + n};
   }
   /// All items that `eligible` accepts, best first, ties by row.
   template <class F>
@@ -107,6 +111,7 @@ struct TrainedModel {
   Loaded loaded;
   ItemLists seen;
   std::unique_ptr<LoadedModel> model;
+  Buffer<float> items;  // [n, width], on the host
 };
 
 }  // namespace belfry::test

@@ -185,6 +185,15 @@ void note_freed(const char* p, std::size_t bytes) {
 void note_host_write(const char* p, std::size_t bytes) {
   set_flags(p, bytes, kAddressable | kWritten);
 }
+void want_written(const char* p, std::size_t bytes, const char* what) {
+  if (!enabled || bytes == 0) return;
+  const std::uint8_t* flags = shadow().flags + (p - shadow().base);
+  for (std::size_t i = 0; i < bytes; ++i) {
+    if (flags[i] & kWritten) continue;
+    throw Error(Fault::uninit, std::string(what) + " is read before it is written: " +
+                                   device_region().describe(p + i));
+  }
+}
 void note_undefined(const char* p, std::size_t bytes) {
   set_flags(p, bytes, kAddressable);
 }

@@ -19,6 +19,8 @@ void note_allocated(const char* p, std::size_t bytes);
 void note_freed(const char* p, std::size_t bytes);
 /// The host wrote (copies, memset): the bytes count as written, by nobody in particular.
 void note_host_write(const char* p, std::size_t bytes);
+/// Host code that stands for device work reads: Error(uninit) if nobody wrote a byte of it.
+void want_written(const char* p, std::size_t bytes, const char* what);
 /// A copy under way: the target may not be read until it is written.
 void note_undefined(const char* p, std::size_t bytes);
 /// Shared memory that a block begins to use: addressable, unwritten, untouched by earlier blocks.

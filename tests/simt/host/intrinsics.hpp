@@ -206,6 +206,14 @@ inline float __saturatef(float x) {
   return x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f;
 }
 
+namespace belfry::simt {
+/// Subnormal results are 0, as in simt_cuda.hpp.
+inline float exp2_approx(float x) {
+  const float y = std::exp2(x);
+  return y < std::numeric_limits<float>::min() ? 0.0f : y;
+}
+}  // namespace belfry::simt
+
 // Conversions saturate, and NaN becomes 0, as on the device.
 namespace belfry::simt::host {
 template <class To>

@@ -17,6 +17,8 @@ namespace belfry::simt {
 
 /// Queues host work that stands for a library's device work (a fake of cuBLASLt, say).
 void enqueue(Stream* stream, const char* what, std::function<void()> work);
+/// The same by Stream::native(), which is what libraries get.
+void enqueue_native(void* stream, const char* what, std::function<void()> work);
 
 namespace host {
 
