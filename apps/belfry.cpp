@@ -3,18 +3,21 @@
 #include <fmt/format.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <new>
 
 #include "apps/common.hpp"
 #include "engine/nearest.hpp"
 #include "engine/run.hpp"
+#include "kernels/core/built_ops.hpp"
 #include "kernels/core/check.hpp"
 
 namespace {
 
 using belfry::ExitCode;
 
-int fail(ExitCode code, const std::string& text) {
+int fail(ExitCode code, std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');  // an error is one line
   belfry::app::to_stderr(fmt::format("error: {}\n", text));
   return static_cast<int>(code);
 }
@@ -46,8 +49,9 @@ std::string usage_text(const CLI::App& app, const CLI::ParseError& error, int ar
 int run(int argc, char** argv) {
   CLI::App app{"belfry trains two-tower recommenders and answers with recommendations.", "belfry"};
   const belfry::BuildInfo build = belfry::build_info();
-  app.set_version_flag("--version", fmt::format("belfry {} ({}, {}, cpu)", build.version,
-                                                build.commit, build.compiler));
+  app.set_version_flag("--version",
+                       fmt::format("belfry {} ({}, {}, {})", build.version, build.commit,
+                                   build.compiler, belfry::kHasCuda::device ? "cpu, cuda" : "cpu"));
   app.require_subcommand(1);
   app.footer(
       "Example: belfry demo\n         belfry train ratings.csv\n         belfry recommend "
@@ -82,7 +86,10 @@ int main(int argc, char** argv) {
     return run(argc, argv);
   } catch (const belfry::Error& error) {
     return fail(error.code(), error.what());
-  } catch (const belfry::DeviceError& error) {
+  } catch (const belfry::simt::DeviceFailure& failure) {
+    const belfry::Error error = belfry::app::error_of(failure);
+    return fail(error.code(), error.what());
+  } catch (const belfry::DeviceError& error) {  // a library or an op that is not there
     return fail(ExitCode::no_gpu, error.what());
   } catch (const std::bad_alloc&) {
     return fail(ExitCode::out_of_memory,

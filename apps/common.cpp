@@ -61,26 +61,81 @@ std::vector<std::string> with_seed(const CommonOptions& options,
   return overrides;
 }
 
+Error error_of(const simt::DeviceFailure& failure, const std::string& where) {
+  switch (failure.failure) {
+    case simt::Failure::not_built:
+    case simt::Failure::no_driver:
+    case simt::Failure::old_driver:
+    case simt::Failure::no_device:
+    case simt::Failure::wrong_architecture:
+      return Error(ExitCode::no_gpu, where, failure.what(), "--device cpu gives the same results");
+    case simt::Failure::out_of_memory:
+      return Error(ExitCode::out_of_memory, where, failure.what(),
+                   "fewer items, a smaller dim or batch_size need less; --device cpu uses the "
+                   "machine's memory");
+    case simt::Failure::bad_launch:
+    case simt::Failure::bad_argument:
+    case simt::Failure::capture:
+      return Error(ExitCode::fatal_cuda, where, fmt::format("CUDA refused: {}", failure.what()),
+                   "this is a bug in belfry");
+    case simt::Failure::sticky:
+      break;
+  }
+  return Error(ExitCode::fatal_cuda, where, fmt::format("CUDA failed: {}", failure.what()),
+               "what was on it is lost; if it happens again, try --device cpu");
+}
+
+namespace {
+
+/// The N of cuda:N, 0 for cuda. The number is checked even where no GPU can be used.
+int gpu_number(const std::string& device) {
+  if (device == "cuda") return 0;
+  const char* end = device.data() + device.size();
+  int number = -1;
+  if (device.starts_with("cuda:")) {
+    const auto [rest, error] = std::from_chars(device.data() + 5, end, number);
+    if (error == std::errc() && rest == end && number >= 0) return number;
+    throw Error(ExitCode::usage, "--device", fmt::format("\"{}\" is not cuda:N", device));
+  }
+  throw Error(ExitCode::usage, "--device",
+              fmt::format("\"{}\" is none of auto, cpu, cuda, cuda:N", device));
+}
+
+/// A GPU if there is one. That there is none is nothing to speak of; that one cannot be used is.
+Backend automatic_backend(const CommonOptions& options) {
+  try {
+    simt::select_device(0);
+    const simt::DeviceInfo info = simt::device_info();
+    if (info.simulated) return Backend::cpu;  // far slower; --device cuda takes it
+    inform(options, fmt::format("device  {} (--device cpu leaves it alone)", info.name));
+    return Backend::cuda;
+  } catch (const simt::DeviceFailure& e) {
+    if (e.failure != simt::Failure::not_built && e.failure != simt::Failure::no_driver &&
+        e.failure != simt::Failure::no_device) {
+      inform(options, fmt::format("device  cpu: the GPU cannot be used: {}", e.what()));
+    }
+    return Backend::cpu;
+  }
+}
+
+Backend choose_backend(const CommonOptions& options) {
+  if (options.device == "cpu") return Backend::cpu;
+  if (options.device == "auto") return automatic_backend(options);
+  try {
+    simt::select_device(gpu_number(options.device));
+    return Backend::cuda;
+  } catch (const simt::DeviceFailure& e) {
+    throw error_of(e, "--device " + options.device);
+  }
+}
+
+}  // namespace
+
 std::unique_ptr<Context> make_context(const CommonOptions& options) {
   static const std::set<std::string> kProgress{"auto", "bar", "plain", "json", "none"};
   if (!kProgress.contains(options.progress)) {
     throw Error(ExitCode::usage, "--progress",
                 fmt::format("\"{}\" is none of auto, bar, plain, json, none", options.progress));
-  }
-  const std::string& device = options.device;
-  if (device == "cuda" || device.rfind("cuda:", 0) == 0) {
-    if (device != "cuda") {  // the number is checked even where no GPU can be used
-      const std::string number = device.substr(5);
-      if (number.empty() || number.find_first_not_of("0123456789") != std::string::npos) {
-        throw Error(ExitCode::usage, "--device", fmt::format("\"{}\" is not cuda:N", device));
-      }
-    }
-    throw Error(ExitCode::no_gpu, "--device " + device, "this build has no CUDA backend",
-                "--device cpu gives the same results");
-  }
-  if (device != "auto" && device != "cpu") {
-    throw Error(ExitCode::usage, "--device",
-                fmt::format("\"{}\" is none of auto, cpu, cuda, cuda:N", device));
   }
   std::string threads = options.threads;
   const char* source = "--threads";
@@ -90,7 +145,7 @@ std::unique_ptr<Context> make_context(const CommonOptions& options) {
     source = "BELFRY_THREADS";
   }
   const std::int64_t n = threads.empty() ? 0 : parse_count(threads, source, 4096);
-  return std::make_unique<Context>(Backend::cpu, static_cast<int>(n));
+  return std::make_unique<Context>(choose_backend(options), static_cast<int>(n));
 }
 
 void to_stderr(const std::string& text) noexcept {

@@ -7,11 +7,37 @@
 
 #include "apps/common.hpp"
 #include "engine/run.hpp"
+#include "kernels/core/built_ops.hpp"
+#include "kernels/core/device.hpp"
 #include "kernels/core/libraries.hpp"
 
 namespace belfry::app {
 
 namespace {
+
+std::string cuda_version(int version) {  // 13000 is 13.0
+  return version == 0 ? "none" : fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+}
+
+/// The GPUs, and whether the first can be used, which is what --device auto goes by.
+void look_for_gpus(nlohmann::ordered_json& out) {
+  try {
+    const int count = simt::device_count();
+    for (int i = 0; i < count; ++i) {
+      const simt::DeviceInfo info = simt::device_info(i);
+      out["gpu"][std::to_string(i)] = fmt::format(
+          "{}, architecture {}{}, {} multiprocessors, {:.1f} GiB{}", info.name, info.major,
+          info.minor, info.multiprocessors, static_cast<double>(info.memory_bytes) / (1 << 30),
+          info.simulated ? ", simulated" : "");
+      out["cuda"]["driver"] = cuda_version(info.driver);
+      out["cuda"]["runtime"] = cuda_version(info.runtime);
+    }
+    simt::select_device(0);
+    out["backends"]["cuda"] = "available";
+  } catch (const simt::DeviceFailure& e) {
+    out["backends"]["cuda"] = e.what();
+  }
+}
 
 int doctor(const CommonOptions& o) {
   const BuildInfo build = build_info();
@@ -21,6 +47,11 @@ int doctor(const CommonOptions& o) {
                              {"commit", build.commit},
                              {"compiler", build.compiler}};
   out["backends"] = {{"cpu", "available"}, {"cuda", "not in this build"}};
+  if constexpr (kHasCuda::device) {
+    out["cuda"]["architectures"] = simt::built_architectures();
+    out["cuda"]["cublaslt"] = simt::matrix_library();
+    look_for_gpus(out);
+  }
   out["threads"] = ctx->threads();
   out["memory_bytes"] = static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
   out["simd"] = simd_target();

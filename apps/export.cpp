@@ -9,6 +9,7 @@
 #include "apps/common.hpp"
 #include "engine/model_file.hpp"
 #include "engine/npy.hpp"
+#include "kernels/core/transfer.hpp"
 
 namespace belfry::app {
 
@@ -21,19 +22,18 @@ struct Options {
 
 constexpr std::int64_t kTile = 4096;
 
-/// Streams n vectors and their ids; both files appear when both are whole.
+/// Streams n vectors and their ids; both files appear when both are whole. vectors(first, n) gives n rows
+/// in host memory.
 template <class F>
-void write_vectors(const Context& ctx, const std::string& path, const Vocabulary& ids,
-                   std::int64_t n, std::int64_t d, F&& vectors) {
+void write_vectors(const std::string& path, const Vocabulary& ids, std::int64_t n, std::int64_t d,
+                   F&& vectors) {
   if (std::filesystem::path(path).extension() != ".npy")
     throw Error(ExitCode::usage, "export", fmt::format("\"{}\" does not end in .npy", path));
   NpyWriter file(path, "<f4", {n, d});
   OutputFile names(std::filesystem::path(path).replace_extension().string() + ".ids.txt");
-  Buffer<float> tile(ctx.backend(), std::max<std::int64_t>(1, std::min(kTile, n)) * d);
   for (std::int64_t first = 0; first < n; first += kTile) {
     const std::int64_t m = std::min(kTile, n - first);
-    vectors(first, tile.matrix(m, d));
-    file.write(tile.data(), m * d);
+    file.write(vectors(first, m), m * d);
     for (std::int64_t i = 0; i < m; ++i) names.write(ids.token(first + i) + "\n");
   }
   names.seal();
@@ -52,20 +52,23 @@ int export_vectors(const Options& o) {
   const auto m = load_model_file(*ctx, path);
   const std::int64_t d = m->model->width();
   if (!o.queries.empty()) {
-    write_vectors(*ctx, o.queries, m->data.users, m->data.user_count(), d,
-                  [&](std::int64_t first, Matrix<float> out) {
-                    std::vector<std::int32_t> users(static_cast<std::size_t>(out.rows));
-                    std::iota(users.begin(), users.end(), static_cast<std::int32_t>(first));
-                    m->model->encode_queries(*ctx, queries_of_users(m->data, users), 0, out);
-                  });
+    Results<float> tile(*ctx, std::min(kTile, m->data.user_count()) * d);
+    write_vectors(
+        o.queries, m->data.users, m->data.user_count(), d, [&](std::int64_t first, std::int64_t n) {
+          std::vector<std::int32_t> users(static_cast<std::size_t>(n));
+          std::iota(users.begin(), users.end(), static_cast<std::int32_t>(first));
+          m->model->encode_queries(*ctx, queries_of_users(m->data, users), 0, {tile.data(), n, d});
+          return tile.fetch(*ctx, n * d);
+        });
     inform(o.common,
            fmt::format("{} query vectors of width {} -> {}", m->data.user_count(), d, o.queries));
   }
   if (!o.items.empty()) {
-    write_vectors(*ctx, o.items, m->data.items, m->data.item_count(), d,
-                  [&](std::int64_t first, Matrix<float> out) {
-                    for (std::int64_t i = 0; i < out.rows; ++i)
-                      m->index->row(first + i, out.row(i));
+    Buffer<float> tile(Backend::cpu, std::min(kTile, m->data.item_count()) * d);
+    write_vectors(o.items, m->data.items, m->data.item_count(), d,
+                  [&](std::int64_t first, std::int64_t n) {
+                    m->index->read_rows(*ctx, first, tile.matrix(n, d));
+                    return tile.data();
                   });
     inform(o.common,
            fmt::format("{} item vectors of width {} -> {}", m->data.item_count(), d, o.items));

@@ -14,6 +14,7 @@
 #include "apps/progress.hpp"
 #include "engine/index.hpp"
 #include "engine/npy.hpp"
+#include "engine/topk_stream.hpp"
 #include "kernels/core/libraries.hpp"
 
 namespace belfry::app {
@@ -124,11 +125,13 @@ ItemIndex read_index(const Context& ctx, const NpyMatrix& items, const std::stri
   const std::int64_t n = items.rows(), d = items.cols();
   ItemIndex index(ctx, n, d);
   Buffer<float> chunk(Backend::cpu, kReadRows * d);
+  StreamedIn<float> upload;
   for (std::int64_t first = 0; first < n; first += kReadRows) {
     const std::int64_t m = std::min(kReadRows, n - first);
     read_finite(items, items_name, first, chunk.matrix(m, d));
     watch.start();
-    index.add(ctx, first, chunk.matrix(m, d));
+    const float* rows = upload.put(ctx, {chunk.data(), static_cast<std::size_t>(m * d)});
+    index.add(ctx, first, {rows, m, d});
     watch.stop();
   }
   return index;
@@ -140,20 +143,34 @@ void scan(const Context& ctx, const ItemIndex& index, const NpyMatrix& queries,
           Stopwatch& watch) {
   const std::int64_t q = queries.rows(), d = queries.cols();
   const std::int64_t tile =
-      std::max<std::int64_t>(1, std::min<std::int64_t>(kReadRows, (std::int64_t{1} << 24) / k));
+      std::max<std::int64_t>(1, std::min<std::int64_t>(kReadRows, (std::int64_t{1} << 23) / k));
   Buffer<float> chunk(Backend::cpu, std::min(tile, q) * d);
-  std::vector<float> scores(static_cast<std::size_t>(std::min(tile, q) * k));
-  std::vector<std::int32_t> rows(scores.size());
+  StreamedIn<float> upload;
+  TopKStream lists(
+      ctx, index.view(), 1, std::min(tile, q), k, {},
+      [&](std::int64_t first, Matrix<const float> scores, Matrix<const std::int32_t> rows) {
+        watch.stop();
+        line.update(first + rows.rows);
+        answers.add(first, scores, rows);
+        watch.start();
+      });
   for (std::int64_t first = 0; first < q; first += tile) {
     const std::int64_t m = std::min(tile, q - first);
     read_finite(queries, queries_name, first, chunk.matrix(m, d));
     watch.start();
-    topk_scores(ctx, chunk.matrix(m, d), 1, index.view(), {},
-                {{scores.data(), m, k}, {rows.data(), m, k}});
+    const float* rows = upload.put(ctx, {chunk.data(), static_cast<std::size_t>(m * d)});
+    lists.add(first, {rows, m, d});
     watch.stop();
-    line.update(first + m);
-    answers.add(first, {scores.data(), m, k}, {rows.data(), m, k});
   }
+  watch.start();
+  lists.finish();
+  watch.stop();
+  // The host does not wait for what the device does while files are read and written.
+  if (ctx.backend() != Backend::cpu) watch.wall = lists.device_seconds();
+}
+
+std::string path_taken(const Context& ctx) {
+  return ctx.backend() == Backend::cpu ? simd_target() : device_name(ctx);
 }
 
 int search(const Options& o) {
@@ -183,13 +200,13 @@ int search(const Options& o) {
                                   {"wall_seconds", scanned.wall},
                                   {"build_cpu_seconds", build.cpu},
                                   {"build_wall_seconds", build.wall},
-                                  {"path", simd_target()},
+                                  {"path", path_taken(*ctx)},
                                   {"threads", ctx->threads()}}
                .dump());
   } else {
     inform(o.common,
            fmt::format("{} queries x {} items x {} dims, top {}: {:.3f} s CPU, {:.3f} s wall ({})",
-                       q, n, d, k, scanned.cpu, scanned.wall, simd_target()));
+                       q, n, d, k, scanned.cpu, scanned.wall, path_taken(*ctx)));
   }
   return 0;
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/batch_masks/batch_masks.hpp"
 #include "kernels/shuffle/shuffle.hpp"
 
 namespace belfry {
@@ -54,7 +55,6 @@ BatchStream::BatchStream(const ModelData& data, const TrainConfig& train, const 
   }
   if (task.mask_known_positives) {
     known_ = items_by_user(data.user_count(), data.item_count(), {&data.train});
-    first_column_.resize(static_cast<std::size_t>(data.item_count()));
   }
   feature_rows_.resize(data.features.size());
 }
@@ -64,15 +64,40 @@ std::int64_t BatchStream::steps_per_epoch() const {
   return train_.drop_remainder ? n / batch_size_ : (n + batch_size_ - 1) / batch_size_;
 }
 
+std::int64_t BatchStream::rows_of(std::int64_t step) const {
+  return std::min(batch_size_, data_.train.size() - step * batch_size_);
+}
+
+std::int64_t BatchStream::data_bytes() const {
+  std::int64_t words =
+      2 * data_.train.size() + static_cast<std::int64_t>(data_.train.weight.size());
+  for (const auto& column : data_.train.context) words += static_cast<std::int64_t>(column.size());
+  for (const FeatureData& f : data_.features) words += static_cast<std::int64_t>(f.rows.size());
+  words += 5 * data_.item_count();  // numbers, log q, alias table
+  return words * 4;
+}
+
+ShuffleOrder BatchStream::order() const {
+  switch (train_.shuffle) {
+    case ShuffleMode::none:
+      return ShuffleOrder::none;
+    case ShuffleMode::once:
+      return ShuffleOrder::once;
+    case ShuffleMode::epoch:
+      return ShuffleOrder::every_epoch;
+  }
+  throw ContractError("BatchStream: an unknown order");
+}
+
 const Batch& BatchStream::make(const Context& ctx, std::int64_t epoch, std::int64_t step) {
   const std::int64_t first = step * batch_size_;
-  batch_.queries = std::min(batch_size_, data_.train.size() - first);
+  batch_.queries = rows_of(step);
   batch_.candidates = batch_.queries + negatives_;
   choose_rows(ctx, epoch, first, batch_.queries);
   draw(ctx);
   fill_ids();
   fill_corrections();
-  if (task_.mask_known_positives) fill_masks();
+  if (task_.mask_known_positives) fill_masks(ctx);
   return batch_;
 }
 
@@ -150,31 +175,24 @@ void BatchStream::fill_corrections() {
   }
 }
 
-/// Columns of each row that hold another training item of its user. Batch columns are chained by item,
-/// so that a row costs the length of its user's list, not the batch.
-void BatchStream::fill_masks() {
-  next_column_.assign(items_.size(), 0);
-  for (std::size_t c = items_.size(); c-- > 0;) {
-    std::int32_t& head = first_column_[static_cast<std::size_t>(items_[c])];
-    next_column_[c] = head;
-    head = static_cast<std::int32_t>(c) + 1;
+void BatchStream::fill_masks(const Context& ctx) {
+  const auto view = [](const auto& v) {
+    return Vector<const typename std::decay_t<decltype(v)>::value_type>(
+        v.data(), static_cast<std::int64_t>(v.size()));
+  };
+  const BatchMaskInput in{view(known_.offsets), view(known_.items), view(users_), view(items_)};
+  mask_offsets_.resize(users_.size() + 1);
+  const Vector<std::int64_t> offsets{mask_offsets_.data(), batch_.queries + 1};
+  const auto fill = [&] {
+    std::int64_t needed = 0;
+    batch_masks(ctx, in, offsets,
+                {mask_columns_.data(), static_cast<std::int64_t>(mask_columns_.size())}, &needed);
+    return static_cast<std::size_t>(needed);
+  };
+  if (const std::size_t needed = fill(); needed > mask_columns_.size()) {
+    mask_columns_.resize(needed + needed / 2);
+    fill();
   }
-  mask_offsets_.assign(1, 0);
-  mask_columns_.clear();
-  for (std::size_t i = 0; i < rows_.size(); ++i) {
-    const auto u = static_cast<std::size_t>(users_[i]);
-    for (std::int64_t k = known_.offsets[u]; k < known_.offsets[u + 1]; ++k) {
-      const std::int32_t item = known_.items[static_cast<std::size_t>(k)];
-      if (item == items_[i]) continue;
-      for (std::int32_t c = first_column_[static_cast<std::size_t>(item)]; c != 0;
-           c = next_column_[static_cast<std::size_t>(c - 1)]) {
-        mask_columns_.push_back(c - 1);
-      }
-    }
-    std::sort(mask_columns_.begin() + mask_offsets_.back(), mask_columns_.end());
-    mask_offsets_.push_back(static_cast<std::int64_t>(mask_columns_.size()));
-  }
-  for (const std::int32_t item : items_) first_column_[static_cast<std::size_t>(item)] = 0;
   batch_.masked = {mask_offsets_.data(), mask_columns_.data()};
 }
 

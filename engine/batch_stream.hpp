@@ -10,6 +10,8 @@
 #include "engine/model_data.hpp"
 #include "kernels/core/context.hpp"
 #include "kernels/draw_negatives/draw_negatives.hpp"
+#include "kernels/row_plan/row_plan.hpp"
+#include "kernels/step/step.hpp"
 
 namespace belfry {
 
@@ -21,6 +23,8 @@ struct Batch {
   Vector<const float> log_probability;       ///< [C] log q; empty without correction
   Vector<const float> weight;                ///< [B]; empty: 1
   RowLists masked;                           ///< the user's other training items in the batch
+  /// Per parameter: what its gradient owes to the ids, where that was made ahead; empty otherwise.
+  std::vector<RowPlan> plans;
 };
 
 class BatchStream {
@@ -31,6 +35,19 @@ class BatchStream {
   std::int64_t batch_size() const { return batch_size_; }
   std::int64_t max_candidates() const { return batch_size_ + negatives_; }
   std::int64_t steps_per_epoch() const;
+  /// Rows of batch number `step`; all but the last of an epoch have batch_size().
+  std::int64_t rows_of(std::int64_t step) const;
+  const ModelData& data() const { return data_; }
+  std::int64_t data_bytes() const;  ///< of what batches are made from, on a device
+  bool masks() const { return task_.mask_known_positives; }
+  bool corrects() const { return !item_log_probability_.empty(); }
+  bool weighs() const { return !data_.train.weight.empty(); }
+  ShuffleOrder order() const;
+  const ItemLists& known() const { return known_; }  ///< training items of each user, for masks
+  const NegativesConfig& negatives() const { return task_.negatives; }
+  const std::vector<float>& item_log_probability() const { return item_log_probability_; }
+  const std::vector<float>& alias_keep() const { return alias_keep_; }
+  const std::vector<std::int32_t>& alias_row() const { return alias_row_; }
   /// Batch number `step` of `epoch` (both from 0). Extra negatives are drawn by ctx.state()->step.
   const Batch& make(const Context& ctx, std::int64_t epoch, std::int64_t step);
 
@@ -39,7 +56,7 @@ class BatchStream {
   void draw(const Context& ctx);
   void fill_ids();
   void fill_corrections();
-  void fill_masks();
+  void fill_masks(const Context& ctx);
 
   const ModelData& data_;
   const TrainConfig& train_;
@@ -58,8 +75,6 @@ class BatchStream {
   std::vector<float> log_probability_, weight_;
   std::vector<std::int64_t> mask_offsets_;
   std::vector<std::int32_t> mask_columns_;
-  std::vector<std::int32_t> first_column_;  // per item: a batch column + 1, or 0
-  std::vector<std::int32_t> next_column_;   // [C] chain of columns with the same item
 };
 
 }  // namespace belfry

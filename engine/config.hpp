@@ -14,6 +14,7 @@
 #include "engine/dataset.hpp"
 #include "kernels/bias_act/bias_act.hpp"
 #include "kernels/optimizer_step/optimizer_step.hpp"
+#include "kernels/retrieval_softmax/retrieval_softmax.hpp"
 
 namespace belfry {
 
@@ -195,6 +196,13 @@ struct OptimizerConfig {
 
 enum class ShuffleMode { epoch, once, none };
 
+/// Where a device's batches come from. Results do not depend on it.
+enum class DataPlacement {
+  automatic,  ///< resident where the training data takes at most a quarter of the device's memory
+  resident,   ///< the training data lies on the device, which makes its own batches
+  streamed  ///< the host makes batches; chunks of them pass through pinned memory on a copy stream
+};
+
 struct EarlyStop {
   std::string metric = "ndcg@20";
   std::int64_t patience = 3;  ///< epochs without a better value
@@ -208,6 +216,8 @@ struct TrainConfig {
   ShuffleMode shuffle = ShuffleMode::epoch;
   bool drop_remainder = false;
   std::optional<EarlyStop> early_stop = EarlyStop{};
+  Precision precision = Precision::fp32;  ///< bf16: tables in bf16, a GPU's loss on tensor cores
+  DataPlacement device_data = DataPlacement::automatic;
   std::int64_t checkpoint_steps = 0;  ///< also every so many steps; 0: at each epoch's end alone
   std::int64_t keep_checkpoints = 2;
   SourcePlace place;

@@ -84,6 +84,14 @@ const Words<ShuffleMode> kShuffles{
     {{ShuffleMode::epoch, "epoch"}, {ShuffleMode::once, "once"}, {ShuffleMode::none, "none"}},
     {}};
 
+const Words<Precision> kPrecisions{
+    "precision", {{Precision::fp32, "fp32"}, {Precision::bf16, "bf16"}}, {}};
+const Words<DataPlacement> kPlacements{"placement",
+                                       {{DataPlacement::automatic, "auto"},
+                                        {DataPlacement::resident, "resident"},
+                                        {DataPlacement::streamed, "streamed"}},
+                                       {}};
+
 Field interactions(std::vector<std::string>& member) {
   Field f{"interactions", "the file of user-item rows, or an array of files of one form; required"};
   f.example = "\"ratings.csv\"";
@@ -413,7 +421,10 @@ Fields fields(TrainConfig& c) {
       seed("seed", c.seed, "of initial values, shuffling and negatives"),
       choice("shuffle", c.shuffle, kShuffles, "anew each epoch, once for all, or not at all"),
       flag("drop_remainder", c.drop_remainder, "leave out the last, smaller batch of an epoch"),
-      fixed("precision", "precision", "fp32", {"bf16"}, "of tables and arithmetic"),
+      choice("precision", c.precision, kPrecisions,
+             "bf16 stores tables in half the memory; a GPU's loss then runs on tensor cores"),
+      choice("device_data", c.device_data, kPlacements,
+             "a GPU's training rows: in its memory, or passed through; the results are the same"),
       early_stop(c.early_stop),
       table(
           "checkpoint", "[train.checkpoint]",

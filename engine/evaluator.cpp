@@ -5,6 +5,8 @@
 #include <chrono>
 
 #include "engine/error.hpp"
+#include "kernels/core/libraries.hpp"
+#include "kernels/core/transfer.hpp"
 
 namespace belfry {
 
@@ -82,22 +84,24 @@ MetricMap factorized_top_k(const Context& ctx, TwoTower& model, const ModelData&
   const std::int64_t tile = std::min(kTile, test.size());
   const bool cold = answers_unknown_users(data);
   Buffer<float> vectors(ctx.backend(), tile * model.width());
-  std::vector<float> scores(static_cast<std::size_t>(tile));
-  std::vector<std::int32_t> rows(static_cast<std::size_t>(tile));
+  const float largest = largest_component(ctx, index.view());
+  Results<float> scores(ctx, tile);
+  std::vector<std::int32_t> rows;
   for (std::int64_t first = 0; first < test.size(); first += tile) {
     const std::int64_t n = std::min(tile, test.size() - first);
     const Matrix<float> q = vectors.matrix(n, model.width());
     model.encode_queries(ctx, queries, first, q);
     // A true item outside the catalogue has no vector, nor an unknown user without an OOV row: a miss.
+    rows.clear();
     for (std::int64_t i = 0; i < n; ++i) {
       const auto row = static_cast<std::size_t>(first + i);
       const bool vector = cold || test.user[row] < data.user_count();
-      rows[static_cast<std::size_t>(i)] =
-          vector && test.item[row] < data.item_count() ? test.item[row] : -1;
+      rows.push_back(vector && test.item[row] < data.item_count() ? test.item[row] : -1);
     }
-    pair_scores(ctx, q, 1, index.view(), {rows.data(), n}, {scores.data(), n});
-    top_k.update_by_score(ctx, q, 1, index.view(), {scores.data(), static_cast<std::size_t>(n)},
-                          {});
+    const Uploaded<std::int32_t> items(ctx, rows);
+    pair_scores(ctx, q, 1, index.view(), items.view(), {scores.data(), n});
+    top_k.update_by_score(ctx, q, 1, index.view(),
+                          {scores.fetch(ctx, n), static_cast<std::size_t>(n)}, {}, largest);
   }
   return top_k.result();
 }
@@ -144,6 +148,7 @@ Evaluation evaluate(const Context& ctx, TwoTower& model, const ModelData& data,
   const auto start = std::chrono::steady_clock::now();
   Evaluation out;
   out.exclude_seen = options.exclude_seen;
+  out.device = device_name(ctx);
   out.items = data.item_count();
   out.test_rows = test.size();
   out.metrics = factorized_top_k(ctx, model, data, index, test, options.metrics);

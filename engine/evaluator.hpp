@@ -15,6 +15,7 @@ struct Evaluation {
   std::int64_t users = 0, items = 0, test_rows = 0;
   std::int64_t dropped_pairs = 0;  ///< test pairs that are masked training pairs too
   bool exclude_seen = true;
+  std::string device;  ///< that the model ran on: "cpu", or the GPU's name
   MetricMap metrics;
   MetricMap popularity, random;  ///< baselines on the same users; empty when not asked for
   double seconds = 0;

@@ -3,29 +3,13 @@
 
 #include <fmt/format.h>
 
-#include <bit>
-#include <cmath>
+#include <vector>
 
 #include "engine/error.hpp"
+#include "kernels/core/transfer.hpp"
+#include "kernels/non_finite/non_finite.hpp"
 
 namespace belfry {
-
-namespace {
-
-/// Column of the first value that is not finite, or -1. The usual pass has no exit, so that it vectorises.
-std::int64_t non_finite_column(const float* v, std::int64_t d) {
-  constexpr std::uint32_t kExponent = 0x7F800000;  // all ones: NaN or infinity
-  std::uint32_t bad = 0;
-  for (std::int64_t j = 0; j < d; ++j) {
-    bad |= (std::bit_cast<std::uint32_t>(v[j]) & kExponent) == kExponent ? 1u : 0u;
-  }
-  if (bad == 0) return -1;
-  std::int64_t j = 0;
-  while (std::isfinite(v[j])) ++j;
-  return j;
-}
-
-}  // namespace
 
 ItemIndex::ItemIndex(const Context& ctx, std::int64_t n, std::int64_t d)
     : n_(n), d_(d), packed_(ctx.backend(), PackedItems::size(n, d)) {
@@ -40,20 +24,36 @@ ItemIndex ItemIndex::build(const Context& ctx, Matrix<const float> items) {
 
 void ItemIndex::add(const Context& ctx, std::int64_t first, Matrix<const float> chunk) {
   require(chunk.cols == d_, "ItemIndex::add: vectors differ in width");
-  for (std::int64_t i = 0; i < chunk.rows; ++i) {
-    const std::int64_t j = non_finite_column(chunk.row(i), d_);
-    if (j < 0) continue;
+  Results<std::int64_t> found(ctx, 1);
+  find_non_finite(ctx, chunk, found.data());
+  if (const std::int64_t bad = *found.fetch(ctx, 1); bad >= 0) {
+    const std::int64_t i = bad / d_, j = bad % d_;
+    float value = 0;
+    download(ctx, chunk.row(i) + j, &value, 1);
     throw Error(ExitCode::bad_data, fmt::format("item vector {}", first + i),
-                fmt::format("component {} is {}", j, chunk(i, j)),
-                "an index holds finite vectors only");
+                fmt::format("component {} is {}", j, value), "an index holds finite vectors only");
   }
   pack_items(ctx, chunk, first, packed_.data(), n_);
 }
 
-void ItemIndex::row(std::int64_t i, float* out) const {
-  require(i >= 0 && i < n_, "ItemIndex::row: no such row");
-  const float* v = packed_.data() + i / kPanelItems * kPanelItems * d_ + i % kPanelItems;
-  for (std::int64_t j = 0; j < d_; ++j) out[j] = v[j * kPanelItems];
+void ItemIndex::read_rows(const Context& ctx, std::int64_t first, Matrix<float> out) const {
+  require(first >= 0 && out.rows <= n_ - first && out.cols == d_,
+          "ItemIndex::read_rows: no such rows");
+  if (out.empty()) return;
+  const std::int64_t panel = kPanelItems * d_, begin = first / kPanelItems;
+  const std::int64_t panels = (first + out.rows - 1) / kPanelItems + 1 - begin;
+  const float* packed = packed_.data() + begin * panel;
+  std::vector<float> copy;
+  if (ctx.backend() != Backend::cpu) {
+    copy.resize(static_cast<std::size_t>(panels * panel));
+    download(ctx, packed, copy.data(), panels * panel);
+    packed = copy.data();
+  }
+  for (std::int64_t i = 0; i < out.rows; ++i) {
+    const std::int64_t slot = first + i - begin * kPanelItems;
+    const float* v = packed + slot / kPanelItems * panel + slot % kPanelItems;
+    for (std::int64_t j = 0; j < d_; ++j) out(i, j) = v[j * kPanelItems];
+  }
 }
 
 }  // namespace belfry

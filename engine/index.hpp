@@ -13,19 +13,19 @@ namespace belfry {
 class ItemIndex {
  public:
   ItemIndex(const Context& ctx, std::int64_t n, std::int64_t d);
-  /// Packs all rows of `items`.
+  /// Packs all rows of `items` (in the backend's memory, as the chunks of add).
   static ItemIndex build(const Context& ctx, Matrix<const float> items);
 
   /// Packs `chunk` as rows first ...; a vector with NaN or infinity is Error(bad_data) that names its
-  /// row, and then nothing of the chunk is packed.
+  /// row, and then nothing of the chunk is packed. Waits for that check.
   void add(const Context& ctx, std::int64_t first, Matrix<const float> chunk);
 
   std::int64_t size() const { return n_; }
   std::int64_t dim() const { return d_; }
   /// Valid as long as this index is neither moved nor destroyed.
   PackedItems view() const { return {packed_.data(), n_, d_}; }
-  /// The vector of row i, as it was given, into out[0 .. dim-1].
-  void row(std::int64_t i, float* out) const;
+  /// The vectors of rows first, first + 1, ..., as they were given, into `out` in host memory.
+  void read_rows(const Context& ctx, std::int64_t first, Matrix<float> out) const;
 
  private:
   std::int64_t n_ = 0, d_ = 0;

@@ -3,8 +3,6 @@
 
 #include <fmt/format.h>
 
-#include "kernels/bias_act/bias_act.hpp"
-#include "kernels/gemm/gemm.hpp"
 #include "kernels/l2_normalize/l2_normalize.hpp"
 
 namespace belfry {
@@ -27,19 +25,20 @@ class Dense : public Layer {
   void plan(WorkspacePlan& plan, std::int64_t rows) override {
     if (activation_ != Activation::linear) z_ = plan.matrix(rows, units_);
   }
-  void forward(const Context& ctx, WorkspacePlan& plan, Matrix<const float> x,
-               Matrix<float> y) override {
-    Matrix<float> z = activation_ == Activation::linear ? y : plan.at(z_, x.rows);
-    gemm(ctx, x, registry_.at(kernel_).matrix(), z);
-    bias_act(ctx, z, bias(), activation_, y);
+  std::optional<DenseCall> dense_call(WorkspacePlan& plan, Matrix<const float> x,
+                                      Matrix<float> y) override {
+    const Matrix<float> z =
+        activation_ == Activation::linear ? Matrix<float>() : plan.at(z_, x.rows);
+    return DenseCall{x, registry_.at(kernel_).matrix(), bias(), activation_, z, y};
   }
-  void backward(const Context& ctx, WorkspacePlan& plan, Matrix<const float> x,
-                Matrix<const float> y, Matrix<float> d_y, Matrix<float> d_x) override {
-    Matrix<const float> z = activation_ == Activation::linear ? y : plan.at(z_, x.rows);
-    bias_act_grad(ctx, z, y, d_y, activation_, d_y, d_bias());
+  std::optional<DenseGradCall> dense_grad_call(WorkspacePlan& plan, Matrix<const float> x,
+                                               Matrix<const float> y, Matrix<float> d_y,
+                                               Matrix<float> d_x) override {
+    const Matrix<const float> z =
+        activation_ == Activation::linear ? y : Matrix<const float>(plan.at(z_, x.rows));
     Parameter& kernel = registry_.at(kernel_);
-    gemm(ctx, x, d_y, kernel.gradient_matrix(), {.a = Transpose::yes});
-    if (d_x.data != nullptr) gemm(ctx, d_y, kernel.matrix(), d_x, {.b = Transpose::yes});
+    return DenseGradCall{x,   kernel.matrix(),          activation_, z,  y,
+                         d_y, kernel.gradient_matrix(), d_bias(),    d_x};
   }
 
  private:
@@ -81,6 +80,30 @@ class L2Normalize : public Layer {
 };
 
 }  // namespace
+
+void forward_layers(const Context& ctx, WorkspacePlan& plan, std::span<const LayerRun> runs) {
+  std::vector<DenseCall> calls;
+  for (const LayerRun& run : runs) {
+    if (auto call = run.layer->dense_call(plan, run.x, run.y)) {
+      calls.push_back(*call);
+    } else {
+      run.layer->forward(ctx, plan, run.x, run.y);
+    }
+  }
+  if (!calls.empty()) dense(ctx, calls);
+}
+
+void backward_layers(const Context& ctx, WorkspacePlan& plan, std::span<const LayerRun> runs) {
+  std::vector<DenseGradCall> calls;
+  for (const LayerRun& run : runs) {
+    if (auto call = run.layer->dense_grad_call(plan, run.x, run.y, run.d_y, run.d_x)) {
+      calls.push_back(*call);
+    } else {
+      run.layer->backward(ctx, plan, run.x, run.y, run.d_y, run.d_x);
+    }
+  }
+  if (!calls.empty()) dense_grad(ctx, calls);
+}
 
 std::int64_t append_layers(const LayerConfig& config, const std::string& network,
                            std::int64_t input_width, ParameterRegistry& registry,

@@ -3,12 +3,15 @@
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "engine/config.hpp"
 #include "engine/parameter_registry.hpp"
 #include "engine/workspace_plan.hpp"
+#include "kernels/dense/dense.hpp"
 
 namespace belfry {
 
@@ -18,14 +21,33 @@ class Layer {
   virtual std::int64_t output_width() const = 0;
   /// Asks for what forward must keep for backward, for batches of up to `rows` rows.
   virtual void plan(WorkspacePlan& plan, std::int64_t rows) = 0;
+
+  // A layer is either dense, and says so with the calls that stand for it, or has passes of its own.
+  virtual std::optional<DenseCall> dense_call(WorkspacePlan&, Matrix<const float>, Matrix<float>) {
+    return std::nullopt;
+  }
+  virtual std::optional<DenseGradCall> dense_grad_call(WorkspacePlan&, Matrix<const float>,
+                                                       Matrix<const float>, Matrix<float>,
+                                                       Matrix<float>) {
+    return std::nullopt;
+  }
   /// y [B, output_width] from x [B, input_width].
-  virtual void forward(const Context& ctx, WorkspacePlan& plan, Matrix<const float> x,
-                       Matrix<float> y) = 0;
+  virtual void forward(const Context&, WorkspacePlan&, Matrix<const float>, Matrix<float>) {}
   /// Gradients of the layer's parameters (overwritten), and of x unless d_x is empty. x, y: as in the
   /// last forward of this batch; d_y may be overwritten.
-  virtual void backward(const Context& ctx, WorkspacePlan& plan, Matrix<const float> x,
-                        Matrix<const float> y, Matrix<float> d_y, Matrix<float> d_x) = 0;
+  virtual void backward(const Context&, WorkspacePlan&, Matrix<const float>, Matrix<const float>,
+                        Matrix<float>, Matrix<float>) {}
 };
+
+/// One layer of a batch at work: x -> y, and back d_y -> d_x.
+struct LayerRun {
+  Layer* layer = nullptr;
+  Matrix<float> x, y, d_y, d_x;
+};
+/// Passes of layers that do not depend on each other, those of both towers at one depth: the dense ones go
+/// to the device together.
+void forward_layers(const Context& ctx, WorkspacePlan& plan, std::span<const LayerRun> runs);
+void backward_layers(const Context& ctx, WorkspacePlan& plan, std::span<const LayerRun> runs);
 
 /// Appends the layers that `config` stands for to `layers` (an mlp is several dense layers), registering
 /// parameters "<network>.<number>.kernel" and ".bias"; returns the new width.

@@ -9,8 +9,9 @@
 #include <cmath>
 #include <string_view>
 
-#include "kernels/core/buffer.hpp"
+#include "engine/topk_stream.hpp"
 #include "kernels/core/check.hpp"
+#include "kernels/core/transfer.hpp"
 
 namespace belfry {
 namespace {
@@ -75,15 +76,34 @@ std::uint32_t largest_bits(const float* values, std::int64_t n, std::uint32_t so
   return std::max(so_far, *std::max_element(most.begin(), most.end()));
 }
 
+/// Bits of the largest |value| of n that lie in the backend's memory one after the other.
+std::uint32_t largest_bits_at(const Context& ctx, const float* values, std::int64_t n) {
+  if (ctx.backend() == Backend::cpu) return largest_bits(values, n, 0);
+  constexpr std::int64_t kPiece = std::int64_t{1} << 22;
+  std::vector<float> piece(static_cast<std::size_t>(std::min(n, kPiece)));
+  std::uint32_t most = 0;
+  for (std::int64_t first = 0; first < n; first += kPiece) {
+    const std::int64_t m = std::min(kPiece, n - first);
+    download(ctx, values + first, piece.data(), m);
+    most = largest_bits(piece.data(), m, most);
+  }
+  return most;
+}
+
 /// True when no score of these vectors can overflow or be NaN. One look at each value: 1 / queries of
 /// the scan that follows.
-bool scores_stay_finite(Matrix<const float> queries, const PackedItems& items) {
+bool scores_stay_finite(const Context& ctx, Matrix<const float> queries, std::int64_t dim,
+                        float largest_item) {
   std::uint32_t q = 0;
-  for (std::int64_t i = 0; i < queries.rows; ++i) q = largest_bits(queries.row(i), queries.cols, q);
-  const std::uint32_t v = largest_bits(items.data, PackedItems::size(items.n, items.dim), 0);
+  if (queries.contiguous()) {
+    q = largest_bits_at(ctx, queries.data, queries.rows * queries.cols);
+  } else {
+    for (std::int64_t i = 0; i < queries.rows; ++i) {
+      q = std::max(q, largest_bits_at(ctx, queries.row(i), queries.cols));
+    }
+  }
   const double bound = static_cast<double>(std::bit_cast<float>(q)) *
-                       static_cast<double>(std::bit_cast<float>(v)) *
-                       static_cast<double>(items.dim);
+                       static_cast<double>(largest_item) * static_cast<double>(dim);
   return bound < 1e38;  // false for NaN
 }
 
@@ -238,6 +258,11 @@ MetricMap RankingMetrics::result() const {
   return map;
 }
 
+float largest_component(const Context& ctx, const PackedItems& items) {
+  return std::bit_cast<float>(
+      largest_bits_at(ctx, items.data, PackedItems::size(items.n, items.dim)));
+}
+
 FactorizedTopK::FactorizedTopK(std::vector<std::int64_t> ks)
     : ks_(std::move(ks)), sums_(ks_.size(), 0.0) {
   require(!ks_.empty(), "FactorizedTopK: at least one k");
@@ -268,33 +293,40 @@ void FactorizedTopK::scan_lists(const Context& ctx, Matrix<const float> queries,
   const std::int64_t k =
       std::max<std::int64_t>(1, std::min(*std::max_element(ks_.begin(), ks_.end()), candidates.n));
   const std::int64_t tile = std::clamp<std::int64_t>((std::int64_t{1} << 20) / k, 1, 1024);
-  Buffer<float> scores(ctx.backend(), std::min(tile, n) * k);
-  Buffer<std::int32_t> rows(ctx.backend(), std::min(tile, n) * k);
+  TopKStream lists(
+      ctx, candidates, heads, std::min(tile, n), k, {},
+      [&](std::int64_t first, Matrix<const float> scores, Matrix<const std::int32_t> rows) {
+        const auto length = static_cast<std::size_t>(k);
+        for (std::int64_t q = 0; q < scores.rows; ++q) {
+          record(
+              first + q,
+              rank_of(first + q, std::span(scores.row(q), length), std::span(rows.row(q), length)),
+              weight);
+        }
+      });
   for (std::int64_t first = 0; first < n; first += tile) {
-    const std::int64_t m = std::min(tile, n - first);
-    topk_scores(ctx, queries.slice(first * heads, m * heads), heads, candidates, {},
-                {scores.matrix(m, k), rows.matrix(m, k)});
-    for (std::int64_t q = 0; q < m; ++q) {
-      const std::int64_t rank = rank_of(first + q, std::span<const float>(scores.data() + q * k, k),
-                                        std::span<const std::int32_t>(rows.data() + q * k, k));
-      record(first + q, rank, weight);
-    }
+    lists.add(first, queries.slice(first * heads, std::min(tile, n - first) * heads));
   }
+  lists.finish();
 }
 
 void FactorizedTopK::update_by_score(const Context& ctx, Matrix<const float> queries,
                                      std::int64_t heads, const PackedItems& candidates,
                                      std::span<const float> positive_scores,
-                                     std::span<const float> weight) {
+                                     std::span<const float> weight, std::optional<float> largest) {
   const auto n = static_cast<std::int64_t>(positive_scores.size());
   require(heads >= 1 && n * heads == queries.rows, "FactorizedTopK: one positive score a query");
   begin(n, weight);
-  if (ctx.backend() == Backend::cpu && scores_stay_finite(queries, candidates)) {
+  if (!largest) largest = largest_component(ctx, candidates);
+  if (scores_stay_finite(ctx, queries, candidates.dim, *largest)) {
     // The usual case needs no lists, only how many score strictly higher.
-    std::vector<std::int64_t> above(n);
-    const std::vector<std::int32_t> no_row(n, -1);
-    count_above(ctx, queries, heads, candidates, {}, {positive_scores.data(), n},
-                {no_row.data(), n}, {above.data(), n});
+    const std::vector<std::int32_t> no_rows(n, -1);
+    const Uploaded<float> positives(ctx, positive_scores);
+    const Uploaded<std::int32_t> no_row(ctx, no_rows);
+    Results<std::int64_t> counts(ctx, n);
+    count_above(ctx, queries, heads, candidates, {}, positives.view(), no_row.view(),
+                {counts.data(), n});
+    const std::int64_t* above = counts.fetch(ctx, n);
     for (std::int64_t row = 0; row < n; ++row) {
       record(row, std::isfinite(positive_scores[row]) ? above[row] : -1, weight);
     }

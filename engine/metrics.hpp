@@ -67,7 +67,8 @@ class RankingMetrics {
   std::int64_t items_ = 0, users_ = 0;
 };
 
-/// What the per-user family needs: one query a user, distinct test items, masked items.
+/// What the per-user family needs: one query a user, distinct test items, masked items. Queries and items
+/// lie in the backend's memory.
 struct RankingInput {
   Matrix<const float> queries;  ///< [U*heads, d]
   std::int64_t heads = 1;
@@ -90,17 +91,22 @@ MetricMap popularity_baseline(const RankingInput& input,
 MetricMap random_baseline(const RankingInput& input, std::uint64_t seed,
                           const std::vector<Metric>& metrics);
 
-/// tfrs.metrics.FactorizedTopK: weighted share of rows whose true candidate is among the k best.
+/// The largest |component| of items, NaN where one is NaN. On the device the vectors pass through the host.
+float largest_component(const Context& ctx, const PackedItems& items);
+
+/// tfrs.metrics.FactorizedTopK: weighted share of rows whose true candidate is among the k best. Queries and
+/// candidates lie in the backend's memory, all else in the host's.
 class FactorizedTopK {
  public:
   explicit FactorizedTopK(std::vector<std::int64_t> ks);
   /// Score-based, as TFRS's default: hit iff fewer than k candidates score strictly higher than the
   /// positive (bit-defined scores: an item never beats itself). positive_scores [Q]: score of each row's
   /// true candidate. As in TFRS, a row misses at every k when its positive, or any of the max(ks)
-  /// candidates scanned, is not finite. weight [Q] or empty.
+  /// candidates scanned, is not finite. weight [Q] or empty. largest: largest_component(candidates) where
+  /// the caller has it, for many updates with the same candidates.
   void update_by_score(const Context& ctx, Matrix<const float> queries, std::int64_t heads,
                        const PackedItems& candidates, std::span<const float> positive_scores,
-                       std::span<const float> weight);
+                       std::span<const float> weight, std::optional<float> largest = std::nullopt);
   /// Id-based: hit iff the true id is among the first k; candidate_ids [n], true_ids [Q].
   void update_by_id(const Context& ctx, Matrix<const float> queries, std::int64_t heads,
                     const PackedItems& candidates, std::span<const std::int64_t> candidate_ids,

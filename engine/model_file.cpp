@@ -9,6 +9,7 @@
 
 #include "engine/config_toml.hpp"
 #include "engine/error.hpp"
+#include "kernels/core/streamed.hpp"
 
 namespace belfry {
 
@@ -133,6 +134,7 @@ Config model_part(const Config& config) {
   const Config defaults = default_config(config.preset);
   out.train = defaults.train;
   out.train.seed = config.train.seed;
+  out.train.precision = config.train.precision;  // of the tables in the file
   out.index = defaults.index;
   out.optimizer = defaults.optimizer;
   return out;
@@ -147,7 +149,7 @@ std::string table_key(std::size_t t) {
 
 }  // namespace
 
-void write_model_file(const std::filesystem::path& path, const Config& config,
+void write_model_file(const Context& ctx, const std::filesystem::path& path, const Config& config,
                       const ModelData& data, const ItemLists& seen, const TwoTower& model,
                       const ItemIndex& index) {
   ModelWriter w;
@@ -176,10 +178,11 @@ void write_model_file(const std::filesystem::path& path, const Config& config,
   }
   w.longs("seen.offsets", seen.offsets);
   w.ints("seen.items", seen.items);
-  model.registry().add_to(w.writer(), false);
-  std::vector<float> vectors(static_cast<std::size_t>(index.size() * index.dim()));
-  for (std::int64_t i = 0; i < index.size(); ++i) index.row(i, vectors.data() + i * index.dim());
-  w.writer().add("item_vectors", DType::f32, {index.size(), index.dim()}, vectors.data());
+  model.registry().add_to(ctx, w.writer(), false);
+  w.writer().add("item_vectors", DType::f32, {index.size(), index.dim()},
+                 [&](std::int64_t first, std::int64_t n, void* out) {
+                   index.read_rows(ctx, first, {static_cast<float*>(out), n, index.dim()});
+                 });
   w.writer().metadata("format", kFormat);
   w.writer().metadata("belfry.version", fmt::format("{}.0", kMajor));
   w.writer().metadata("belfry.config", to_toml(model_part(config)));
@@ -247,7 +250,9 @@ void read_parts(const Context& ctx, const SafetensorsFile& file, LoadedModel& m)
     } else {
       table.vocabulary = read_vocabulary(file, table_key(t), tables[t]);
     }
-    file.info(table.name + ".embedding", DType::f32, {table.vocabulary.rows(), table.dim});
+    file.info(table.name + ".embedding",
+              m.config.train.precision == Precision::bf16 ? DType::bf16 : DType::f32,
+              {table.vocabulary.rows(), table.dim});
     m.data.tables.push_back(std::move(table));
   }
   read_features(file, layout, m);
@@ -268,16 +273,18 @@ void read_parts(const Context& ctx, const SafetensorsFile& file, LoadedModel& m)
   check_kernels(file, m.config);
   m.model = std::make_unique<TwoTower>(ctx, m.config, m.data, kQueryBatch, kQueryBatch, false);
   m.model->commit(ctx);
-  m.model->registry().read_from(file, false);
+  m.model->registry().read_from(ctx, file, false);
   const std::int64_t n = m.data.item_count(), d = m.model->width();
   const TensorInfo& vectors = file.info("item_vectors", DType::f32, {n, d});
   m.index = std::make_unique<ItemIndex>(ctx, n, d);
   const std::int64_t tile = std::max<std::int64_t>(1, std::min<std::int64_t>(n, 4096));
-  Buffer<float> chunk(ctx.backend(), tile * d);
+  Buffer<float> chunk(Backend::cpu, tile * d);
+  StreamedIn<float> upload;
   for (std::int64_t first = 0; first < n; first += tile) {
     const std::int64_t rows = std::min(tile, n - first);
     file.read(vectors, first * d, rows * d, chunk.data());
-    m.index->add(ctx, first, chunk.matrix(rows, d));
+    const float* uploaded = upload.put(ctx, {chunk.data(), static_cast<std::size_t>(rows * d)});
+    m.index->add(ctx, first, {uploaded, rows, d});
   }
 }
 

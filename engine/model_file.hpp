@@ -27,7 +27,7 @@ struct LoadedModel {
 };
 
 /// Writes the model. `seen` as above.
-void write_model_file(const std::filesystem::path& path, const Config& config,
+void write_model_file(const Context& ctx, const std::filesystem::path& path, const Config& config,
                       const ModelData& data, const ItemLists& seen, const TwoTower& model,
                       const ItemIndex& index);
 

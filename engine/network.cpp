@@ -2,22 +2,17 @@
 #include "engine/network.hpp"
 
 #include <algorithm>
-#include <cstring>
+
+#include "kernels/matrix_ops/matrix_ops.hpp"
 
 namespace belfry {
 
 namespace {
 
-void copy_rows(Matrix<const float> from, Matrix<float> to) {
-  for (std::int64_t r = 0; r < from.rows; ++r) {
-    std::memcpy(to.row(r), from.row(r), static_cast<std::size_t>(from.cols) * sizeof(float));
-  }
-}
-
-void add_rows(Matrix<const float> from, Matrix<float> to) {
-  for (std::int64_t r = 0; r < from.rows; ++r) {
-    for (std::int64_t c = 0; c < from.cols; ++c) to(r, c) += from(r, c);
-  }
+/// A joint network reads as many candidates as there are queries: each row its positive.
+Ragged bags_of(Ragged ids, std::int64_t rows) {
+  if (ids.offsets == nullptr && ids.bags > rows) ids.bags = ids.nnz = rows;
+  return ids;
 }
 
 /// The two towers are the concatenation of their side's features unless the model says more.
@@ -63,7 +58,11 @@ NetworkGraph::NetworkGraph(const std::vector<NetworkConfig>& networks,
     add_node(*ready, registry);
     waiting.erase(ready);
   }
-  for (Node& node : nodes_) plan_node(node, plan, training);
+  for (Node& node : nodes_) {
+    plan_node(node, plan, training);
+    if (waves_.size() <= node.wave) waves_.resize(node.wave + 1);
+    waves_[node.wave].push_back(static_cast<int>(&node - nodes_.data()));
+  }
 }
 
 void NetworkGraph::add_node(const NetworkConfig& config, ParameterRegistry& registry) {
@@ -85,6 +84,7 @@ void NetworkGraph::add_node(const NetworkConfig& config, ParameterRegistry& regi
       input.width = source.width;
       node.query |= source.query;
       node.candidate |= source.candidate;
+      node.wave = std::max(node.wave, source.wave + 1);
     }
     node.concatenated += input.width;
     node.inputs.push_back(input);
@@ -115,41 +115,64 @@ int NetworkGraph::find(const std::string& name) const {
   throw ContractError("NetworkGraph: no network is named " + name);
 }
 
-std::int64_t NetworkGraph::rows_of(const Node& node) const {
-  return node.candidate && !node.query ? candidates_ : queries_;
-}
-
 void NetworkGraph::forward(const Context& ctx, FeatureIds ids, std::int64_t queries,
                            std::int64_t candidates, const Side* only) {
   require(ids.size() == features_.size(), "NetworkGraph: one list of ids a feature");
   queries_ = queries;
   candidates_ = candidates;
-  for (Node& node : nodes_) {
-    if (only != nullptr && (*only == Side::query ? node.candidate : node.query)) continue;
-    forward_node(ctx, node, ids);
+  for (const std::vector<int>& wave : waves_) {
+    std::size_t depth = 0;
+    for (const int n : wave) {
+      const Node& node = nodes_[static_cast<std::size_t>(n)];
+      if (!runs(node, only)) continue;
+      concatenate(ctx, node, ids);
+      depth = std::max(depth, node.layers.size());
+    }
+    for (std::size_t l = 0; l < depth; ++l) {
+      at_work_.clear();
+      for (const int n : wave) {
+        const Node& node = nodes_[static_cast<std::size_t>(n)];
+        if (runs(node, only) && l < node.layers.size()) at_work_.push_back(run_of(node, l, false));
+      }
+      forward_layers(ctx, plan_, at_work_);
+    }
   }
 }
 
-void NetworkGraph::forward_node(const Context& ctx, Node& node, FeatureIds ids) {
+/// Layer `layer` of a node with the batch's activations, and for backward their gradients.
+LayerRun NetworkGraph::run_of(const Node& node, std::size_t layer, bool backward) {
   const std::int64_t rows = rows_of(node);
-  Matrix<float> x = plan_.at(node.activation[0], rows);
+  LayerRun run{node.layers[layer].get(),
+               plan_.at(node.activation[layer], rows),
+               plan_.at(node.activation[layer + 1], rows),
+               {},
+               {}};
+  if (backward) {
+    run.d_y = plan_.at(node.d_activation[layer + 1], rows);
+    run.d_x = plan_.at(node.d_activation[layer], rows);
+  }
+  return run;
+}
+
+/// The inputs of a node side by side.
+void NetworkGraph::concatenate(const Context& ctx, const Node& node, FeatureIds ids) {
+  const std::int64_t rows = rows_of(node);
+  const Matrix<float> x = plan_.at(node.activation[0], rows);
   for (const Input& input : node.inputs) {
-    Matrix<float> part = x.columns(input.first, input.width);
+    const Matrix<float> part = x.columns(input.first, input.width);
     if (input.feature) {
       const FeatureInput& f = features_[static_cast<std::size_t>(input.number)];
-      Ragged bags = ids[static_cast<std::size_t>(input.number)];
-      // A joint network reads as many candidates as there are queries: each row its positive.
-      if (bags.offsets == nullptr && bags.bags > rows) bags.bags = bags.nnz = rows;
-      embedding_bag(ctx, registry_.at(f.parameter).matrix(), bags, f.pooling, part);
+      const Ragged bags = bags_of(ids[static_cast<std::size_t>(input.number)], rows);
+      Parameter& table = registry_.at(f.parameter);
+      if (table.half) {
+        embedding_bag(ctx, table.matrix16(), bags, f.pooling, part);
+      } else {
+        embedding_bag(ctx, table.matrix(), bags, f.pooling, part);
+      }
     } else {
       const Node& source = nodes_[static_cast<std::size_t>(input.number)];
-      copy_rows(plan_.at(source.activation.back(), rows), part);
+      copy_matrix(ctx, plan_.at(source.activation.back(), rows), part);
     }
-  }
-  for (std::size_t l = 0; l < node.layers.size(); ++l) {
-    Matrix<float> y = plan_.at(node.activation[l + 1], rows);
-    node.layers[l]->forward(ctx, plan_, x, y);
-    x = y;
   }
 }
 
@@ -163,38 +186,66 @@ Matrix<float> NetworkGraph::d_output(int network) {
   return plan_.at(node.d_activation.back(), rows_of(node));
 }
 
-void NetworkGraph::clear_gradients() {
-  for (std::size_t n = 0; n < nodes_.size(); ++n) {
-    Matrix<float> d = d_output(static_cast<int>(n));
-    for (std::int64_t r = 0; r < d.rows; ++r) std::fill(d.row(r), d.row(r) + d.cols, 0.0f);
-  }
+void NetworkGraph::clear_gradients(const Context& ctx) {
+  clear_.clear();
+  for (std::size_t n = 0; n < nodes_.size(); ++n) clear_.push_back(d_output(static_cast<int>(n)));
+  set_zero(ctx, clear_);
 }
 
 void NetworkGraph::backward(const Context& ctx, FeatureIds ids) {
   uses_.clear();
-  for (auto node = nodes_.rbegin(); node != nodes_.rend(); ++node) backward_node(ctx, *node, ids);
+  for (auto wave = waves_.rbegin(); wave != waves_.rend(); ++wave) {
+    std::size_t depth = 0;
+    for (const int n : *wave) {
+      depth = std::max(depth, nodes_[static_cast<std::size_t>(n)].layers.size());
+    }
+    for (std::size_t l = depth; l-- > 0;) {
+      at_work_.clear();
+      for (const int n : *wave) {
+        const Node& node = nodes_[static_cast<std::size_t>(n)];
+        if (l < node.layers.size()) at_work_.push_back(run_of(node, l, true));
+      }
+      backward_layers(ctx, plan_, at_work_);
+    }
+    for (auto n = wave->rbegin(); n != wave->rend(); ++n) {
+      distribute(ctx, nodes_[static_cast<std::size_t>(*n)], ids);
+    }
+  }
 }
 
-void NetworkGraph::backward_node(const Context& ctx, Node& node, FeatureIds ids) {
+/// The gradient of a node's inputs to where they came from: table uses, and outputs of other nodes.
+void NetworkGraph::distribute(const Context& ctx, const Node& node, FeatureIds ids) {
   const std::int64_t rows = rows_of(node);
-  for (std::size_t l = node.layers.size(); l-- > 0;) {
-    node.layers[l]->backward(
-        ctx, plan_, plan_.at(node.activation[l], rows), plan_.at(node.activation[l + 1], rows),
-        plan_.at(node.d_activation[l + 1], rows), plan_.at(node.d_activation[l], rows));
-  }
   const Matrix<float> d_x = plan_.at(node.d_activation[0], rows);
   for (const Input& input : node.inputs) {
     const Matrix<float> part = d_x.columns(input.first, input.width);
     if (input.feature) {
       const FeatureInput& f = features_[static_cast<std::size_t>(input.number)];
-      Ragged bags = ids[static_cast<std::size_t>(input.number)];
-      if (bags.offsets == nullptr && bags.bags > rows) bags.bags = bags.nnz = rows;
+      const Ragged bags = bags_of(ids[static_cast<std::size_t>(input.number)], rows);
       uses_.push_back({f.parameter, bags, f.pooling, part});
     } else {
-      Node& source = nodes_[static_cast<std::size_t>(input.number)];
-      add_rows(part, plan_.at(source.d_activation.back(), rows));
+      const Node& source = nodes_[static_cast<std::size_t>(input.number)];
+      add_matrix(ctx, part, plan_.at(source.d_activation.back(), rows));
     }
   }
+}
+
+std::vector<TableIds> NetworkGraph::table_ids(int parameter, FeatureIds ids, std::int64_t queries,
+                                              std::int64_t candidates) const {
+  std::vector<TableIds> out;
+  for (auto wave = waves_.rbegin(); wave != waves_.rend(); ++wave) {  // as backward does
+    for (auto n = wave->rbegin(); n != wave->rend(); ++n) {
+      const Node& node = nodes_[static_cast<std::size_t>(*n)];
+      for (const Input& input : node.inputs) {
+        if (!input.feature) continue;
+        const FeatureInput& f = features_[static_cast<std::size_t>(input.number)];
+        if (f.parameter != parameter) continue;
+        const std::int64_t rows = rows_of(node, queries, candidates);
+        out.push_back({bags_of(ids[static_cast<std::size_t>(input.number)], rows), f.pooling});
+      }
+    }
+  }
+  return out;
 }
 
 std::vector<TableUse> NetworkGraph::uses_of(int parameter) const {

@@ -51,9 +51,12 @@ class NetworkGraph {
   /// Where the gradient of a network's output is to be put before backward: zero it, or write all of it.
   Matrix<float> d_output(int network);
   /// Sets all output gradients to zero (done once a step, before tasks add theirs).
-  void clear_gradients();
+  void clear_gradients(const Context& ctx);
   /// From the output gradients to dense parameter gradients, and to one TableUse a lookup.
   void backward(const Context& ctx, FeatureIds ids);
+  /// The ids of table `parameter` in a batch of those sizes, in the order in which uses_of will name them.
+  std::vector<TableIds> table_ids(int parameter, FeatureIds ids, std::int64_t queries,
+                                  std::int64_t candidates) const;
   /// Uses of table `parameter` in the last backward, in a fixed order (features in order of networks).
   std::vector<TableUse> uses_of(int parameter) const;
   /// The gradient rows of those uses, to be clipped before they are summed.
@@ -74,17 +77,26 @@ class NetworkGraph {
         d_activation;  // [layers + 1]: concatenation, then each layer's output
     std::int64_t width = 0, concatenated = 0;
     bool query = false, candidate = false;  // sides that it depends on
+    std::size_t wave = 0;
   };
   void add_node(const NetworkConfig& config, ParameterRegistry& registry);
   void plan_node(Node& node, WorkspacePlan& plan, bool training);
-  std::int64_t rows_of(const Node& node) const;
-  void forward_node(const Context& ctx, Node& node, FeatureIds ids);
-  void backward_node(const Context& ctx, Node& node, FeatureIds ids);
+  std::int64_t rows_of(const Node& node) const { return rows_of(node, queries_, candidates_); }
+  static std::int64_t rows_of(const Node& node, std::int64_t queries, std::int64_t candidates) {
+    return node.candidate && !node.query ? candidates : queries;
+  }
+  void concatenate(const Context& ctx, const Node& node, FeatureIds ids);
+  void distribute(const Context& ctx, const Node& node, FeatureIds ids);
+  LayerRun run_of(const Node& node, std::size_t layer, bool backward);
+  bool runs(const Node& node, const Side* only) const {
+    return only == nullptr || !(*only == Side::query ? node.candidate : node.query);
+  }
 
   ParameterRegistry& registry_;
   WorkspacePlan& plan_;
   std::vector<FeatureInput> features_;
-  std::vector<Node> nodes_;  // in topological order
+  std::vector<Node> nodes_;              // in topological order
+  std::vector<std::vector<int>> waves_;  // nodes that need nodes of earlier waves alone
   std::int64_t max_queries_, max_candidates_;
   std::int64_t queries_ = 0, candidates_ = 0;
   struct Use {
@@ -94,6 +106,8 @@ class NetworkGraph {
     Matrix<float> d_y;
   };
   std::vector<Use> uses_;
+  std::vector<Matrix<float>> clear_;  // scratch of clear_gradients
+  std::vector<LayerRun> at_work_;     // and of the passes
 };
 
 }  // namespace belfry

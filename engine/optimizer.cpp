@@ -5,8 +5,7 @@
 
 #include "engine/schedule.hpp"
 #include "kernels/clip_gradient/clip_gradient.hpp"
-#include "kernels/embedding_bag/embedding_bag.hpp"
-#include "kernels/optimizer_step/optimizer_step.hpp"
+#include "kernels/embedding_update/embedding_update.hpp"
 
 namespace belfry {
 
@@ -16,8 +15,7 @@ Optimizer::Optimizer(const OptimizerConfig& config, ParameterRegistry& registry)
   registry.prepare_training(config);
 }
 
-void Optimizer::set_learning_rates(const Context& ctx) const {
-  StepState& state = *ctx.state();
+void Optimizer::set_learning_rates(StepState& state) const {
   state.learning_rate[0] =
       learning_rate(config_.main.schedule, config_.main.learning_rate, state.step);
   for (std::size_t g = 0; g < config_.groups.size(); ++g) {
@@ -47,8 +45,8 @@ void Optimizer::clip(const Context& ctx, const NetworkGraph& graph) const {
   }
 }
 
-void Optimizer::step(const Context& ctx, const NetworkGraph& graph) {
-  set_learning_rates(ctx);
+void Optimizer::step(const Context& ctx, const NetworkGraph& graph,
+                     std::span<const RowPlan> plans) {
   clip(ctx, graph);
   for (int p = 0; p < registry_.size(); ++p) {
     Parameter& parameter = registry_.at(p);
@@ -59,28 +57,43 @@ void Optimizer::step(const Context& ctx, const NetworkGraph& graph) {
                                            slot_width(parameter.optimizer, parameter.cols));
     }
     if (parameter.table) {
-      step_table(ctx, parameter, slots, graph.uses_of(p));
+      step_table(ctx, parameter, slots, graph.uses_of(p), plans.empty() ? nullptr : &plans[p]);
     } else {
       optimizer_step(ctx, parameter.optimizer, parameter.matrix(), parameter.gradient_matrix(),
                      slots);
     }
   }
-  ++ctx.state()->step;
 }
 
+namespace {
+RowPlan plan_of(const Context& ctx, const std::vector<TableUse>& uses, std::int64_t table_rows) {
+  std::vector<TableIds> ids;
+  std::int64_t nnz = 0;
+  bool scales = false;
+  for (const TableUse& use : uses) {
+    ids.push_back({use.ids, use.pooling});
+    nnz += use.ids.nnz;
+    scales |= has_scales(ids.back());
+  }
+  const RowPlan plan = take_row_plan(ctx.arena(), nnz, table_rows, scales);
+  row_plan(ctx, ids, table_rows, {&plan, 1});
+  return plan;
+}
+}  // namespace
+
 void Optimizer::step_table(const Context& ctx, Parameter& parameter, const OptimizerSlots& slots,
-                           const std::vector<TableUse>& uses) const {
-  std::int64_t ids = 0;
-  for (const TableUse& use : uses) ids += use.ids.nnz;
+                           const std::vector<TableUse>& uses, const RowPlan* plan) const {
   ArenaScope scope(ctx);
-  RowGradient gradient;
-  gradient.capacity = std::min(ids, parameter.rows);
-  gradient.rows = ctx.arena().take<std::int32_t>(gradient.capacity);
-  gradient.values = {ctx.arena().take<float>(gradient.capacity * parameter.cols), gradient.capacity,
-                     parameter.cols};
-  gradient.n = ctx.arena().take<std::int64_t>(1);
-  embedding_bag_grad(ctx, uses, parameter.rows, gradient);
-  optimizer_step(ctx, parameter.optimizer, parameter.matrix(), gradient, slots);
+  RowPlan made;
+  if (plan == nullptr) {
+    made = plan_of(ctx, uses, parameter.rows);
+    plan = &made;
+  }
+  if (parameter.half) {
+    embedding_update(ctx, parameter.optimizer, uses, *plan, parameter.matrix16(), slots);
+  } else {
+    embedding_update(ctx, parameter.optimizer, uses, *plan, parameter.matrix(), slots);
+  }
 }
 
 }  // namespace belfry

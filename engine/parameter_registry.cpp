@@ -4,12 +4,16 @@
 #include <fmt/format.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <vector>
 
 #include "engine/error.hpp"
+#include "kernels/core/device.hpp"
 #include "kernels/core/parallel.hpp"
 #include "kernels/core/philox.hpp"
+#include "kernels/core/transfer.hpp"
 
 namespace belfry {
 
@@ -62,6 +66,47 @@ std::string slot_name(const Parameter& p, std::size_t slot) {
   return fmt::format("optimizer.{}.{}", slot, p.name);
 }
 
+std::int64_t width_of_slot(const Parameter& p, std::size_t slot) {
+  return p.rows == 0 ? 0 : p.slots[slot].size() / p.rows;
+}
+
+/// Floats that pass between a table on the device and the host at a time.
+constexpr std::int64_t kPiece = std::int64_t{1} << 22;
+
+/// Lets write(first, n, place) make the values of `to` piece by piece, in host memory.
+template <class T, class F>
+void write_values(const Context& ctx, Buffer<T>& to, F&& write) {
+  const std::int64_t n = to.size();
+  if (ctx.backend() == Backend::cpu) return write(std::int64_t{0}, n, to.data());
+  std::vector<T> piece(static_cast<std::size_t>(std::min(n, kPiece)));
+  for (std::int64_t first = 0; first < n; first += kPiece) {
+    const std::int64_t m = std::min(kPiece, n - first);
+    write(first, m, piece.data());
+    upload(ctx, piece.data(), to.data() + first, m);
+  }
+}
+
+template <class T>
+void add_values(const Context& ctx, SafetensorsWriter& writer, const std::string& name,
+                std::int64_t rows, std::int64_t cols, const Buffer<T>& values) {
+  constexpr DType kType = std::is_same_v<T, bf16> ? DType::bf16 : DType::f32;
+  if (ctx.backend() == Backend::cpu) return writer.add(name, kType, {rows, cols}, values.data());
+  writer.add(name, kType, {rows, cols},
+             [&ctx, &values, cols](std::int64_t first, std::int64_t n, void* out) {
+               download(ctx, values.data() + first * cols, static_cast<T*>(out), n * cols);
+             });
+}
+
+/// All of `out`, which no queued work uses yet.
+void fill_new(Buffer<float>& out, float value) {
+  if (out.backend() == Backend::cpu) return std::fill(out.data(), out.data() + out.size(), value);
+  const std::vector<float> piece(static_cast<std::size_t>(std::min(out.size(), kPiece)), value);
+  for (std::int64_t first = 0; first < out.size(); first += kPiece) {
+    const std::int64_t n = std::min(kPiece, out.size() - first);
+    simt::to_device(out.data() + first, piece.data(), n * std::int64_t{sizeof(float)});
+  }
+}
+
 }  // namespace
 
 bool glob_match(const std::string& pattern, const std::string& text) {
@@ -85,7 +130,7 @@ bool glob_match(const std::string& pattern, const std::string& text) {
 }
 
 int ParameterRegistry::add(const std::string& name, std::int64_t rows, std::int64_t cols,
-                           bool table, const InitConfig& init) {
+                           bool table, const InitConfig& init, bool half) {
   require(find(name) < 0, "ParameterRegistry: a parameter of this name exists already");
   Parameter& p = parameters_.emplace_back();
   p.name = name;
@@ -93,7 +138,13 @@ int ParameterRegistry::add(const std::string& name, std::int64_t rows, std::int6
   p.cols = cols;
   p.table = table;
   p.init = init;
-  p.value = Buffer<float>(backend_, checked_product(rows, cols, name.c_str()));
+  p.half = half;
+  const std::int64_t n = checked_product(rows, cols, name.c_str());
+  if (half) {
+    p.value16 = Buffer<bf16>(backend_, n);
+  } else {
+    p.value = Buffer<float>(backend_, n);
+  }
   return size() - 1;
 }
 
@@ -109,16 +160,24 @@ void ParameterRegistry::initialise(const Context& ctx, std::uint64_t seed) {
     // The key leaves room for the redraws of truncated normals.
     const std::uint64_t key = (XXH3_64bits(p.name.data(), p.name.size()) >> 24) << 8;
     constexpr std::int64_t kTile = 1 << 16;
-    const std::int64_t n = p.value.size();
-    parallel_for(ctx, (n + kTile - 1) / kTile, [&](std::int64_t tile, int) {
-      for (std::int64_t i = tile * kTile; i < std::min(n, (tile + 1) * kTile); ++i) {
-        p.value.data()[i] = initial_value(p.init, p.rows, p.cols, seed, key, i);
-      }
+    const auto draw = [&](std::int64_t first, std::int64_t n, auto* out, auto rounded) {
+      parallel_for(ctx, (n + kTile - 1) / kTile, [&](std::int64_t tile, int) {
+        for (std::int64_t i = tile * kTile; i < std::min(n, (tile + 1) * kTile); ++i) {
+          out[i] = rounded(initial_value(p.init, p.rows, p.cols, seed, key, first + i));
+        }
+      });
+    };
+    write_values(ctx, p.value, [&](std::int64_t first, std::int64_t n, float* out) {
+      draw(first, n, out, [](float x) { return x; });
+    });
+    write_values(ctx, p.value16, [&](std::int64_t first, std::int64_t n, bf16* out) {
+      draw(first, n, out, [](float x) { return round_to_nearest(x); });
     });
   }
 }
 
 void ParameterRegistry::prepare_training(const OptimizerConfig& config) {
+  std::uint32_t table_number = 0;  // keeps the tables' roundings apart
   for (Parameter& p : parameters_) {
     const OptimizerGroupConfig* group = &config.main;
     int number = 0;
@@ -131,6 +190,7 @@ void ParameterRegistry::prepare_training(const OptimizerConfig& config) {
     }
     p.optimizer = group->options;
     p.optimizer.group = number;
+    p.optimizer.table = table_number++;
     const bool adagrad = p.optimizer.kind == OptimizerKind::adagrad ||
                          p.optimizer.kind == OptimizerKind::rowwise_adagrad;
     p.initial_accumulator = adagrad ? static_cast<float>(group->initial_accumulator_value) : 0.0f;
@@ -138,9 +198,7 @@ void ParameterRegistry::prepare_training(const OptimizerConfig& config) {
     for (int s = 0; s < slot_count(p.optimizer); ++s) {
       Buffer<float> slot(backend_,
                          checked_product(p.rows, slot_width(p.optimizer, p.cols), "slots"));
-      if (p.initial_accumulator != 0) {
-        std::fill(slot.data(), slot.data() + slot.size(), p.initial_accumulator);
-      }
+      if (p.initial_accumulator != 0) fill_new(slot, p.initial_accumulator);
       p.slots.push_back(std::move(slot));
     }
     if (!p.table) p.gradient = Buffer<float>(backend_, p.rows * p.cols);
@@ -154,34 +212,47 @@ void ParameterRegistry::release_training() {
   }
 }
 
-void ParameterRegistry::add_to(SafetensorsWriter& writer, bool with_slots) const {
+void ParameterRegistry::add_to(const Context& ctx, SafetensorsWriter& writer,
+                               bool with_slots) const {
   for (const Parameter& p : parameters_) {
-    writer.add(p.name, DType::f32, {p.rows, p.cols}, p.value.data());
+    if (p.half) {
+      add_values(ctx, writer, p.name, p.rows, p.cols, p.value16);
+    } else {
+      add_values(ctx, writer, p.name, p.rows, p.cols, p.value);
+    }
     for (std::size_t s = 0; with_slots && s < p.slots.size(); ++s) {
-      const std::int64_t width = p.rows == 0 ? 0 : p.slots[s].size() / p.rows;
-      writer.add(slot_name(p, s), DType::f32, {p.rows, width}, p.slots[s].data());
+      add_values(ctx, writer, slot_name(p, s), p.rows, width_of_slot(p, s), p.slots[s]);
     }
   }
 }
 
-void ParameterRegistry::read_from(const SafetensorsFile& file, bool with_slots) {
+void ParameterRegistry::read_from(const Context& ctx, const SafetensorsFile& file,
+                                  bool with_slots) {
+  const auto read = [&](const TensorInfo& info, auto& to) {
+    write_values(ctx, to, [&](std::int64_t first, std::int64_t n, void* out) {
+      file.read(info, first, n, out);
+    });
+  };
   for (Parameter& p : parameters_) {
-    file.read(file.info(p.name, DType::f32, {p.rows, p.cols}), 0, p.value.size(), p.value.data());
+    if (p.half) {
+      read(file.info(p.name, DType::bf16, {p.rows, p.cols}), p.value16);
+    } else {
+      read(file.info(p.name, DType::f32, {p.rows, p.cols}), p.value);
+    }
     for (std::size_t s = 0; with_slots && s < p.slots.size(); ++s) {
-      const std::int64_t width = p.rows == 0 ? 0 : p.slots[s].size() / p.rows;
-      const TensorInfo& info = file.info(slot_name(p, s), DType::f32, {p.rows, width});
-      file.read(info, 0, p.slots[s].size(), p.slots[s].data());
+      read(file.info(slot_name(p, s), DType::f32, {p.rows, width_of_slot(p, s)}), p.slots[s]);
     }
   }
 }
 
 std::int64_t ParameterRegistry::bytes() const {
-  std::int64_t floats = 0;
+  std::int64_t floats = 0, halves = 0;
   for (const Parameter& p : parameters_) {
+    halves += p.value16.size();
     floats += p.value.size() + p.gradient.size();
     for (const auto& s : p.slots) floats += s.size();
   }
-  return floats * static_cast<std::int64_t>(sizeof(float));
+  return floats * std::int64_t{sizeof(float)} + halves * std::int64_t{sizeof(bf16)};
 }
 
 }  // namespace belfry

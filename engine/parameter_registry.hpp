@@ -10,6 +10,7 @@
 
 #include "engine/config.hpp"
 #include "engine/safetensors.hpp"
+#include "kernels/core/bf16.hpp"
 #include "kernels/core/buffer.hpp"
 #include "kernels/core/context.hpp"
 
@@ -20,7 +21,9 @@ struct Parameter {
   std::int64_t rows = 0, cols = 0;
   bool table = false;  ///< its gradient comes as distinct rows
   InitConfig init;
+  bool half = false;                 ///< a table stored in bf16: value16 instead of value
   Buffer<float> value;               ///< [rows, cols]
+  Buffer<bf16> value16;              ///< [rows, cols]
   Buffer<float> gradient;            ///< [rows, cols], dense parameters in training alone
   std::vector<Buffer<float>> slots;  ///< optimizer state
   OptimizerOptions optimizer;        ///< options.group indexes StepState::learning_rate
@@ -28,6 +31,7 @@ struct Parameter {
 
   Matrix<float> matrix() { return value.matrix(rows, cols); }
   Matrix<const float> matrix() const { return value.matrix(rows, cols); }
+  Matrix<bf16> matrix16() { return {value16.data(), rows, cols}; }
   Matrix<float> gradient_matrix() { return gradient.matrix(rows, cols); }
 };
 
@@ -37,7 +41,7 @@ class ParameterRegistry {
 
   /// Registers a parameter (the name must be new) and returns its number. Memory is taken here.
   int add(const std::string& name, std::int64_t rows, std::int64_t cols, bool table,
-          const InitConfig& init);
+          const InitConfig& init, bool half = false);
   int size() const { return static_cast<int>(parameters_.size()); }
   Parameter& at(int number) { return parameters_[static_cast<std::size_t>(number)]; }
   const Parameter& at(int number) const { return parameters_[static_cast<std::size_t>(number)]; }
@@ -52,9 +56,10 @@ class ParameterRegistry {
   /// Gives back gradients and optimizer slots once training is over.
   void release_training();
 
-  void add_to(SafetensorsWriter& writer, bool with_slots) const;
+  /// Values (and slots) for a file, which are taken when it is written: until then they and `ctx` stay.
+  void add_to(const Context& ctx, SafetensorsWriter& writer, bool with_slots) const;
   /// Reads values (and slots) whose names and shapes must match; Error(bad_model) otherwise.
-  void read_from(const SafetensorsFile& file, bool with_slots);
+  void read_from(const Context& ctx, const SafetensorsFile& file, bool with_slots);
   std::int64_t bytes() const;  ///< values, gradients and slots
 
  private:

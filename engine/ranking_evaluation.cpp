@@ -6,9 +6,12 @@
 #include <unordered_set>
 
 #include "engine/metrics.hpp"
+#include "engine/topk_stream.hpp"
 #include "kernels/core/buffer.hpp"
 #include "kernels/core/check.hpp"
 #include "kernels/core/philox.hpp"
+#include "kernels/core/transfer.hpp"
+#include "kernels/embedding_bag/embedding_bag.hpp"
 
 namespace belfry {
 namespace {
@@ -80,25 +83,33 @@ class RankFinder {
   }
 
  private:
-  std::int64_t query_floats() const { return in_.heads * in_.queries.cols; }
-
-  void copy_query(std::int64_t user, float* out) const {
-    for (std::int64_t h = 0; h < in_.heads; ++h, out += in_.queries.cols) {
-      std::copy_n(in_.queries.row(user * in_.heads + h), in_.queries.cols, out);
+  /// The query rows of users, one user after the other.
+  Matrix<const float> queries_of(const std::vector<std::int64_t>& users) {
+    rows_.clear();
+    for (const std::int64_t user : users) {
+      for (std::int64_t h = 0; h < in_.heads; ++h)
+        rows_.push_back(static_cast<std::int32_t>(user * in_.heads + h));
     }
+    const auto n = static_cast<std::int64_t>(rows_.size());
+    if (n * in_.queries.cols > queries_.size()) {
+      queries_ = Buffer<float>(ctx_.backend(), n * in_.queries.cols, Fill::none);
+    }
+    const Matrix<float> out = queries_.matrix(n, in_.queries.cols);
+    const Uploaded<std::int32_t> rows(ctx_, rows_);
+    embedding_bag(ctx_, in_.queries, {rows.data(), nullptr, nullptr, n, n}, Pooling::sum, out);
+    return out;
   }
 
   void score_truth(const std::vector<std::int64_t>& users) {
-    std::vector<std::int64_t> slot;  // index into users, per pair
+    std::vector<std::int64_t> slot, asked;  // of each pair: index into users, and the user
     std::vector<std::int32_t> rows;
     const auto flush = [&] {
       const auto n = static_cast<std::int64_t>(rows.size());
-      std::vector<float> queries(n * query_floats()), scores(n);
-      for (std::int64_t i = 0; i < n; ++i) {
-        copy_query(users[slot[i]], queries.data() + i * query_floats());
-      }
-      pair_scores(ctx_, {queries.data(), n * in_.heads, in_.queries.cols}, in_.heads, in_.items,
-                  {rows.data(), n}, {scores.data(), n});
+      const Matrix<const float> queries = queries_of(asked);
+      const Uploaded<std::int32_t> items(ctx_, rows);
+      Results<float> found(ctx_, n);
+      pair_scores(ctx_, queries, in_.heads, in_.items, items.view(), {found.data(), n});
+      const float* scores = found.fetch(ctx_, n);
       for (std::int64_t i = 0; i < n; ++i) {
         // Rows ascend within a user, so that a tie keeps the smaller one; NaN never wins.
         if (best_row_[slot[i]] < 0 ? !std::isnan(scores[i]) : scores[i] > best_score_[slot[i]]) {
@@ -107,11 +118,13 @@ class RankFinder {
         }
       }
       slot.clear();
+      asked.clear();
       rows.clear();
     };
     for (std::size_t i = 0; i < users.size(); ++i) {
       for (const std::int32_t row : truth_of(in_, users[i])) {
         slot.push_back(static_cast<std::int64_t>(i));
+        asked.push_back(users[i]);
         rows.push_back(row);
         if (static_cast<std::int64_t>(rows.size()) == kPairChunk) flush();
       }
@@ -121,19 +134,23 @@ class RankFinder {
 
   std::vector<std::optional<std::int64_t>> count(const std::vector<std::int64_t>& users) {
     const auto n = static_cast<std::int64_t>(users.size());
-    std::vector<float> queries(n * query_floats());
-    std::vector<std::int64_t> offsets{0}, above(n);
+    std::vector<std::int64_t> offsets{0};
     std::vector<std::int32_t> exclude;
     for (std::int64_t i = 0; i < n; ++i) {
-      copy_query(users[i], queries.data() + i * query_floats());
       const auto rows = excluded_of(in_, users[i]);
       exclude.insert(exclude.end(), rows.begin(), rows.end());
       offsets.push_back(static_cast<std::int64_t>(exclude.size()));
     }
+    const Matrix<const float> queries = queries_of(users);
+    const Uploaded<std::int64_t> list_offsets(ctx_, offsets);
+    const Uploaded<std::int32_t> list_rows(ctx_, exclude), best_row(ctx_, best_row_);
+    const Uploaded<float> best_score(ctx_, best_score_);
     ItemMask mask;
-    if (!in_.exclude_offsets.empty()) mask.exclude = {offsets.data(), exclude.data()};
-    count_above(ctx_, {queries.data(), n * in_.heads, in_.queries.cols}, in_.heads, in_.items, mask,
-                {best_score_.data(), n}, {best_row_.data(), n}, {above.data(), n});
+    if (!in_.exclude_offsets.empty()) mask.exclude = {list_offsets.data(), list_rows.data()};
+    Results<std::int64_t> counts(ctx_, n);
+    count_above(ctx_, queries, in_.heads, in_.items, mask, best_score.view(), best_row.view(),
+                {counts.data(), n});
+    const std::int64_t* above = counts.fetch(ctx_, n);
     std::vector<std::optional<std::int64_t>> ranks(n);
     for (std::int64_t i = 0; i < n; ++i) {
       if (best_row_[i] >= 0) ranks[i] = above[i];
@@ -144,7 +161,8 @@ class RankFinder {
   const Context& ctx_;
   const RankingInput& in_;
   std::vector<float> best_score_;
-  std::vector<std::int32_t> best_row_;
+  std::vector<std::int32_t> best_row_, rows_;
+  Buffer<float> queries_;
 };
 
 /// Distinct uniform draws for one user: a stream of its own, whatever the order of the users.
@@ -218,40 +236,42 @@ MetricMap evaluate_ranking(const Context& ctx, const RankingInput& input,
   const bool whole = wants_whole_ranking(metrics);
   RankingMetrics sums(metrics, input.items.n);
   RankFinder finder(ctx, input);
-  Buffer<float> scores(ctx.backend(), tile * k);
-  Buffer<std::int32_t> rows(ctx.backend(), tile * k);
-  std::vector<std::int64_t> lengths(tile), unknown;
+  std::vector<std::int64_t> unknown;
   std::vector<std::optional<std::int64_t>> first_rank(tile);
-  const auto list_of = [&](std::int64_t q) {
-    return std::span<const std::int32_t>(rows.data() + q * k, lengths[q]);
-  };
+  TopKStream lists(ctx, input.items, input.heads, tile, k, {},
+                   [&](std::int64_t first, Matrix<const float>, Matrix<const std::int32_t> rows) {
+                     const auto list_of = [&](std::int64_t q) {
+                       const std::int32_t* list = rows.row(q);
+                       return std::span<const std::int32_t>(list, std::find(list, list + k, -1));
+                     };
+                     unknown.clear();
+                     for (std::int64_t q = 0; q < rows.rows; ++q) {
+                       first_rank[q].reset();
+                       // A list with empty slots holds every item that has a rank at all.
+                       if (whole && static_cast<std::int64_t>(list_of(q).size()) == k &&
+                           !truth_of(input, first + q).empty() &&
+                           !has_hit(list_of(q), truth_of(input, first + q))) {
+                         unknown.push_back(first + q);
+                       }
+                     }
+                     if (!unknown.empty()) {
+                       const auto found = finder.find(unknown);
+                       for (std::size_t i = 0; i < unknown.size(); ++i)
+                         first_rank[unknown[i] - first] = found[i];
+                     }
+                     for (std::int64_t q = 0; q < rows.rows; ++q) {
+                       sums.add(list_of(q), truth_of(input, first + q), input.outside[first + q],
+                                first_rank[q]);
+                     }
+                   });
   for (std::int64_t first = 0; first < users; first += tile) {
     const std::int64_t n = std::min(tile, users - first);
-    ItemMask mask;
-    if (!input.exclude_offsets.empty()) {
-      mask.exclude = {input.exclude_offsets.data() + first, input.exclude.data()};
-    }
-    topk_scores(ctx, input.queries.slice(first * input.heads, n * input.heads), input.heads,
-                input.items, mask, {scores.matrix(n, k), rows.matrix(n, k)});
-    unknown.clear();
-    for (std::int64_t q = 0; q < n; ++q) {
-      const std::int32_t* list = rows.data() + q * k;
-      lengths[q] = std::find(list, list + k, -1) - list;
-      first_rank[q].reset();
-      // A list with empty slots holds every item that has a rank at all.
-      if (whole && lengths[q] == k && !truth_of(input, first + q).empty() &&
-          !has_hit(list_of(q), truth_of(input, first + q))) {
-        unknown.push_back(first + q);
-      }
-    }
-    if (!unknown.empty()) {
-      const auto found = finder.find(unknown);
-      for (std::size_t i = 0; i < unknown.size(); ++i) first_rank[unknown[i] - first] = found[i];
-    }
-    for (std::int64_t q = 0; q < n; ++q) {
-      sums.add(list_of(q), truth_of(input, first + q), input.outside[first + q], first_rank[q]);
-    }
+    RowLists exclude;
+    if (!input.exclude_offsets.empty())
+      exclude = {input.exclude_offsets.data() + first, input.exclude.data()};
+    lists.add(first, input.queries.slice(first * input.heads, n * input.heads), exclude);
   }
+  lists.finish();
   return sums.result();
 }
 

@@ -2,16 +2,36 @@
 #include "engine/recommender.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
+#include "engine/topk_stream.hpp"
+#include "kernels/core/streamed.hpp"
 #include "kernels/l2_normalize/l2_normalize.hpp"
+#include "kernels/matrix_ops/matrix_ops.hpp"
 
 namespace belfry {
 
 namespace {
 
-constexpr std::int64_t kUserTile = 1024;
+constexpr std::int64_t kTile = 4096;
+
+/// Users answered at a time: enough to fill a device, on the CPU what stays in cache; fewer where lists are
+/// long, so that memory stays bounded.
+std::int64_t tile_of(const Context& ctx, std::int64_t k) {
+  const std::int64_t most = ctx.backend() == Backend::cpu ? 1024 : kTile;
+  return std::max<std::int64_t>(1, std::min(most, (std::int64_t{1} << 23) / k));
+}
+
+/// Lists without their empty slots, one by one.
+TopKStream::Sink answers_to(const AnswerSink& sink) {
+  return [&sink](std::int64_t first, Matrix<const float> scores, Matrix<const std::int32_t> rows) {
+    for (std::int64_t q = 0; q < rows.rows; ++q) {
+      const std::int32_t* list = rows.row(q);
+      const auto found = static_cast<std::size_t>(std::find(list, list + rows.cols, -1) - list);
+      sink(first + q, {list, found}, {scores.row(q), found});
+    }
+  };
+}
 
 void sort_unique(std::vector<std::int32_t>& v, std::size_t first) {
   const auto begin = v.begin() + static_cast<std::ptrdiff_t>(first);
@@ -84,28 +104,15 @@ void Recommender::add_allowed(std::int32_t user, Lists& lists) const {
   lists.offsets.push_back(static_cast<std::int64_t>(lists.rows.size()));
 }
 
-void Recommender::answer(Matrix<const float> queries, const ItemMask& mask, std::int64_t k,
-                         std::int64_t first, const AnswerSink& sink) const {
-  const std::int64_t n = queries.rows;
-  std::vector<float> scores(static_cast<std::size_t>(n * k));
-  std::vector<std::int32_t> rows(scores.size());
-  topk_scores(ctx_, queries, 1, model_.index->view(), mask,
-              {{scores.data(), n, k}, {rows.data(), n, k}});
-  for (std::int64_t q = 0; q < n; ++q) {
-    const std::int32_t* begin = rows.data() + q * k;
-    const auto found = static_cast<std::size_t>(std::find(begin, begin + k, -1) - begin);
-    sink(first + q, {begin, found}, {scores.data() + q * k, found});
-  }
-}
-
 void Recommender::recommend(const std::vector<std::int32_t>& users, std::int64_t k,
                             const std::vector<std::int32_t>& contexts, const AnswerSink& sink) {
   k = std::min(k, std::max<std::int64_t>(1, model_.data.item_count()));
   const auto n = static_cast<std::int64_t>(users.size());
-  // Long lists: smaller tiles, so that memory stays bounded.
-  const std::int64_t most =
-      std::max<std::int64_t>(1, std::min(kUserTile, (std::int64_t{1} << 24) / k));
-  Buffer<float> vectors(ctx_.backend(), std::min(n, most) * model_.model->width());
+  if (n == 0) return;
+  const std::int64_t most = std::min(n, tile_of(ctx_, k));
+  Buffer<float> vectors(ctx_.backend(), most * model_.model->width());
+  TopKStream lists(ctx_, model_.index->view(), 1, most, k,
+                   {bits_.data(), static_cast<std::int64_t>(bits_.size())}, answers_to(sink));
   for (std::int64_t first = 0; first < n; first += most) {
     const std::int64_t m = std::min(most, n - first);
     const std::vector<std::int32_t> tile(users.begin() + first, users.begin() + first + m);
@@ -117,38 +124,35 @@ void Recommender::recommend(const std::vector<std::int32_t>& users, std::int64_t
       add_exclusions(u, exclude);
       if (!filter_.only_pairs.empty()) add_allowed(u, only);
     }
-    ItemMask mask;
-    mask.exclude = exclude.view();
-    if (!filter_.only_pairs.empty()) mask.only = only.view();
-    mask.allowed_bits = {bits_.data(), static_cast<std::int64_t>(bits_.size())};
-    answer(q, mask, k, first, sink);
+    lists.add(first, q, exclude.view(), filter_.only_pairs.empty() ? RowLists{} : only.view());
   }
+  lists.finish();
 }
 
 void Recommender::similar(std::int32_t item, std::int64_t k, const AnswerSink& sink) {
   const std::int64_t n = model_.index->size(), d = model_.index->dim();
   // Cosine whatever the model's similarity: unit vectors in an index of their own.
   ItemIndex unit(ctx_, n, d);
-  std::vector<float> row(static_cast<std::size_t>(d)), query(row.size());
-  for (std::int64_t i = 0; i < n; ++i) {
-    model_.index->row(i, row.data());
-    float inverse = 0;
-    const Matrix<float> v(row.data(), 1, d);
-    l2_normalize(ctx_, v, v, {&inverse, 1});
-    unit.add(ctx_, i, v);
-    if (i == item) query = row;
+  const std::int64_t tile = std::min(n, kTile);
+  Buffer<float> host(Backend::cpu, tile * d), inverse(ctx_.backend(), tile),
+      vectors(ctx_.backend(), tile * d), query(ctx_.backend(), d);
+  StreamedIn<float> upload;
+  for (std::int64_t first = 0; first < n; first += tile) {
+    const std::int64_t m = std::min(tile, n - first);
+    model_.index->read_rows(ctx_, first, host.matrix(m, d));
+    const float* rows = upload.put(ctx_, {host.data(), static_cast<std::size_t>(m * d)});
+    const Matrix<float> v = vectors.matrix(m, d);
+    l2_normalize(ctx_, {rows, m, d}, v, {inverse.data(), m});
+    unit.add(ctx_, first, v);
+    if (item >= first && item < first + m) {
+      copy_matrix(ctx_, v.slice(item - first, 1), query.matrix(1, d));
+    }
   }
-  k = std::min(k, std::max<std::int64_t>(1, n));
   const std::int64_t offsets[] = {0, 1};
-  ItemMask mask;
-  mask.exclude = {offsets, &item};
-  std::vector<float> scores(static_cast<std::size_t>(k));
-  std::vector<std::int32_t> rows(scores.size());
-  topk_scores(ctx_, {query.data(), 1, d}, 1, unit.view(), mask,
-              {{scores.data(), 1, k}, {rows.data(), 1, k}});
-  const auto found =
-      static_cast<std::size_t>(std::find(rows.begin(), rows.end(), -1) - rows.begin());
-  sink(0, {rows.data(), found}, {scores.data(), found});
+  TopKStream lists(ctx_, unit.view(), 1, 1, std::min(k, std::max<std::int64_t>(1, n)), {},
+                   answers_to(sink));
+  lists.add(0, query.matrix(1, d), {offsets, &item});
+  lists.finish();
 }
 
 }  // namespace belfry

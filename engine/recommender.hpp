@@ -50,8 +50,6 @@ class Recommender {
   };
   void add_exclusions(std::int32_t user, Lists& lists) const;
   void add_allowed(std::int32_t user, Lists& lists) const;
-  void answer(Matrix<const float> queries, const ItemMask& mask, std::int64_t k, std::int64_t first,
-              const AnswerSink& sink) const;
   std::vector<std::uint64_t> allowed_bits() const;
 
   const Context& ctx_;

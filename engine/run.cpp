@@ -14,6 +14,7 @@
 #include "engine/error.hpp"
 #include "engine/file_io.hpp"
 #include "engine/model_file.hpp"
+#include "kernels/core/libraries.hpp"
 
 namespace belfry {
 
@@ -42,6 +43,7 @@ void write_environment(const RunFolder& folder, const Context& ctx, const Config
   env["commit"] = build.commit;
   env["compiler"] = build.compiler;
   env["device"] = name_of(ctx.backend());
+  if (ctx.backend() == Backend::cuda) env["gpu"] = device_name(ctx);
   env["threads"] = ctx.threads();
   env["seed"] = config.train.seed;
   env["data_fingerprint"] = data.fingerprint;
@@ -139,7 +141,7 @@ RunResult finish(const Context& ctx, const Config& config, const ModelData& data
     observer.evaluation(*result.evaluation);
     write_test_file(partial.test(), data);
   }
-  write_model_file(partial.model(), config, data, seen, model, index);
+  write_model_file(ctx, partial.model(), config, data, seen, model, index);
   result.model_sha256 = sha256_of_file(partial.model());
   sync_directory(partial.root);
   replace_directory(partial.root, target.root);
@@ -169,6 +171,7 @@ void check_same_training(const Config& before, Config after, std::int64_t epochs
   after.train.epochs = b.train.epochs;
   after.train.checkpoint_steps = b.train.checkpoint_steps;
   after.train.keep_checkpoints = b.train.keep_checkpoints;
+  after.train.device_data = b.train.device_data;
   after.evaluate.metrics = b.evaluate.metrics;
   after.index = b.index;
   after.output = b.output;
@@ -341,6 +344,7 @@ std::string to_json(const Evaluation& e) {
   out["test_rows"] = e.test_rows;
   out["dropped_pairs"] = e.dropped_pairs;
   out["exclude_seen"] = e.exclude_seen;
+  out["device"] = e.device;
   out["metrics"] = metrics_json(e.metrics);
   out["baselines"] = Json::object();
   if (!e.popularity.empty()) out["baselines"]["popularity"] = metrics_json(e.popularity);

@@ -66,8 +66,8 @@ void SafetensorsWriter::metadata(const std::string& key, const std::string& valu
   metadata_[key] = value;
 }
 
-void SafetensorsWriter::add(const std::string& name, DType dtype, std::vector<std::int64_t> shape,
-                            const void* data) {
+void SafetensorsWriter::append(const std::string& name, DType dtype,
+                               std::vector<std::int64_t> shape, const void* data, Source source) {
   require(!name.empty() && name != "__metadata__", "SafetensorsWriter: a tensor has a name");
   require(shape.size() <= 4, "SafetensorsWriter: rank <= 4");
   for (const Entry& entry : entries_) {
@@ -75,10 +75,38 @@ void SafetensorsWriter::add(const std::string& name, DType dtype, std::vector<st
   }
   TensorInfo info{name, dtype, std::move(shape), 0, 0};
   const std::int64_t bytes = checked_product(info.elements(), size_of(dtype), "SafetensorsWriter");
-  require(data != nullptr || bytes == 0, "SafetensorsWriter: data is there");
+  require(data != nullptr || source != nullptr || bytes == 0, "SafetensorsWriter: data is there");
   info.begin = entries_.empty() ? 0 : entries_.back().info.end;
   info.end = info.begin + static_cast<std::uint64_t>(bytes);
-  entries_.push_back({std::move(info), data});
+  entries_.push_back({std::move(info), data, std::move(source)});
+}
+
+void SafetensorsWriter::add(const std::string& name, DType dtype, std::vector<std::int64_t> shape,
+                            const void* data) {
+  append(name, dtype, std::move(shape), data, nullptr);
+}
+
+void SafetensorsWriter::add(const std::string& name, DType dtype, std::vector<std::int64_t> shape,
+                            Source source) {
+  require(source != nullptr && !shape.empty(), "SafetensorsWriter: a source of rows");
+  append(name, dtype, std::move(shape), nullptr, std::move(source));
+}
+
+template <class F>
+void SafetensorsWriter::each_part(const Entry& entry, F&& take) {
+  const std::uint64_t bytes = entry.info.end - entry.info.begin;
+  if (entry.source == nullptr || bytes == 0) return take(entry.data, bytes);
+  constexpr std::uint64_t kPart = std::uint64_t{4} << 20;
+  const std::int64_t rows = entry.info.shape.front();
+  const std::uint64_t row = bytes / static_cast<std::uint64_t>(rows);
+  const std::int64_t most =
+      std::min(rows, static_cast<std::int64_t>(std::max<std::uint64_t>(1, kPart / row)));
+  std::vector<char> part(static_cast<std::size_t>(most) * row);
+  for (std::int64_t first = 0; first < rows; first += most) {
+    const std::int64_t n = std::min(most, rows - first);
+    entry.source(first, n, part.data());
+    take(part.data(), static_cast<std::uint64_t>(n) * row);
+  }
 }
 
 void SafetensorsWriter::write(OutputFile& out) const {
@@ -87,7 +115,7 @@ void SafetensorsWriter::write(OutputFile& out) const {
   std::map<std::string, std::string> all = metadata_;
   all[kChecksumKey] = kNoDigits;
   for (const auto& [key, value] : all) metadata[key] = value;
-  for (const auto& [info, data] : entries_) {
+  for (const auto& [info, data, source] : entries_) {
     json[info.name] = {{"dtype", name_of(info.dtype)},
                        {"shape", info.shape},
                        {"data_offsets", {info.begin, info.end}}};
@@ -99,13 +127,17 @@ void SafetensorsWriter::write(OutputFile& out) const {
   Xxh3 hash;
   hash.update(prefix.data(), prefix.size());
   hash.update(header.data(), header.size());
-  for (const auto& [info, data] : entries_) hash.update(data, info.end - info.begin);
+  for (const Entry& entry : entries_) {
+    each_part(entry, [&](const void* data, std::size_t bytes) { hash.update(data, bytes); });
+  }
   const std::optional<std::size_t> digits = find_checksum(header, kChecksumPrefix);
   require(digits.has_value(), "SafetensorsWriter: the checksum has one place");
   header.replace(*digits, Xxh3::kDigits, hash.hex());
   out.write(prefix);
   out.write(header);
-  for (const auto& [info, data] : entries_) out.write(data, info.end - info.begin);
+  for (const Entry& entry : entries_) {
+    each_part(entry, [&](const void* data, std::size_t bytes) { out.write(data, bytes); });
+  }
 }
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path, bool verify) : file_(path) {

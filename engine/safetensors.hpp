@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <type_traits>
@@ -29,12 +30,17 @@ struct TensorInfo {
   std::int64_t elements() const;
 };
 
-/// Collects tensors (their memory must live until write()) and writes them as one file.
+/// Collects tensors (their memory, or what a Source asks, must live until write()) and writes them as one
+/// file.
 class SafetensorsWriter {
  public:
   /// Key and value are UTF-8. The checksum's key is the writer's own.
   void metadata(const std::string& key, const std::string& value);
   void add(const std::string& name, DType dtype, std::vector<std::int64_t> shape, const void* data);
+  /// A tensor that does not lie in host memory: write() asks for a few of its rows (parts [first, first + n)
+  /// of the first axis) at a time, and twice for each.
+  using Source = std::function<void(std::int64_t first, std::int64_t n, void* out)>;
+  void add(const std::string& name, DType dtype, std::vector<std::int64_t> shape, Source source);
   /// Writes header and data to `out` (which the caller commits).
   void write(OutputFile& out) const;
 
@@ -42,7 +48,13 @@ class SafetensorsWriter {
   struct Entry {
     TensorInfo info;
     const void* data;
+    Source source;  // where data is null
   };
+  /// Hands the bytes of a tensor to take(data, bytes), in order.
+  template <class F>
+  static void each_part(const Entry& entry, F&& take);
+  void append(const std::string& name, DType dtype, std::vector<std::int64_t> shape,
+              const void* data, Source source);
   std::map<std::string, std::string> metadata_;
   std::vector<Entry> entries_;
 };

@@ -1,24 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/scorer.hpp"
 
-#include <algorithm>
-
 #include "kernels/l2_normalize/l2_normalize.hpp"
+#include "kernels/matrix_ops/matrix_ops.hpp"
 
 namespace belfry {
-
-namespace {
-void copy(Matrix<const float> from, Matrix<float> to) {
-  for (std::int64_t r = 0; r < from.rows; ++r) std::copy_n(from.row(r), from.cols, to.row(r));
-}
-}  // namespace
 
 void Scorer::finish(const Context& ctx, Matrix<const float> x, Matrix<float> y,
                     Vector<float> inverse_norm) const {
   if (normalises()) {
     l2_normalize(ctx, x, y, inverse_norm);
   } else {
-    copy(x, y);
+    copy_matrix(ctx, x, y);
   }
 }
 
@@ -28,7 +21,7 @@ void Scorer::finish_grad(const Context& ctx, Matrix<const float> y,
   if (normalises()) {
     l2_normalize_grad(ctx, y, inverse_norm, d_y, d_x);
   } else {
-    copy(d_y, d_x);
+    copy_matrix(ctx, d_y, d_x);
   }
 }
 

@@ -7,8 +7,9 @@ namespace belfry {
 
 RetrievalTask::RetrievalTask(const TaskConfig& config, const NetworkGraph& graph,
                              WorkspacePlan& plan, std::int64_t max_queries,
-                             std::int64_t max_candidates)
+                             std::int64_t max_candidates, Precision precision)
     : config_(config),
+      precision_(precision),
       scorer_(config.similarity),
       plan_(plan),
       query_(graph.find("query")),
@@ -35,6 +36,7 @@ void RetrievalTask::run(const Context& ctx, NetworkGraph& graph, const Batch& ba
   options.weight = batch.weight;
   options.mean = config_.mean_reduction;
   options.in_batch = config_.negatives.in_batch;
+  options.precision = precision_;
   options.scale = static_cast<float>(config_.weight);
 
   const Matrix<float> query = graph.output(query_), candidate = graph.output(candidate_);

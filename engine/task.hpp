@@ -13,7 +13,8 @@ namespace belfry {
 class RetrievalTask {
  public:
   RetrievalTask(const TaskConfig& config, const NetworkGraph& graph, WorkspacePlan& plan,
-                std::int64_t max_queries, std::int64_t max_candidates);
+                std::int64_t max_queries, std::int64_t max_candidates,
+                Precision precision = Precision::fp32);
 
   /// The batch's loss (weighted by the task; sum or mean as configured), and its gradients put into the
   /// towers' d_output. `loss` lies in the backend's memory.
@@ -22,6 +23,7 @@ class RetrievalTask {
 
  private:
   TaskConfig config_;
+  Precision precision_;
   Scorer scorer_;
   WorkspacePlan& plan_;
   int query_ = 0, candidate_ = 0;              // networks

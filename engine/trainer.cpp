@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "engine/error.hpp"
+#include "kernels/step/step.hpp"
 
 namespace belfry {
 
@@ -25,35 +26,72 @@ Trainer::Trainer(const Context& ctx, const Config& config, const ModelData& data
       stream_(data, config.train, config.tasks.front()),
       model_(ctx, config, data, stream_.batch_size(), stream_.max_candidates(), true),
       task_(config.tasks.front(), model_.graph(), model_.plan(), stream_.batch_size(),
-            stream_.max_candidates()),
+            stream_.max_candidates(), config.train.precision),
       optimizer_(config.optimizer, model_.registry()) {
   model_.commit(ctx);
   model_.registry().initialise(ctx, config.train.seed);
-  *ctx.state() = StepState{};
-  ctx.state()->seed = config.train.seed;
+  ctx.write_state(StepState{});
+  queue_ = make_step_queue(ctx, config.train.device_data, step_parts());
   if (config.train.early_stop) {
     train_items_ = items_by_user(data.user_count(), data.item_count(), {&data.train});
   }
 }
 
-double Trainer::train_step(std::int64_t epoch, std::int64_t step) {
-  NetworkGraph& graph = model_.graph();
-  double loss = 0;
-  const Batch& batch = stream_.make(ctx_, epoch, step);
-  graph.forward(ctx_, batch.ids, batch.queries, batch.candidates);
-  graph.clear_gradients();
-  task_.run(ctx_, graph, batch, &loss);
-  graph.backward(ctx_, batch.ids);
-  optimizer_.step(ctx_, graph);
-  check_status();
-  return task_.config().mean_reduction ? loss * static_cast<double>(batch.queries) : loss;
+StepParts Trainer::step_parts() {
+  return {.registry = model_.registry(),
+          .stream = stream_,
+          .step = [this](const Context& ctx, const Batch& batch, const StepState* next,
+                         double* loss) { make_update(ctx, batch, next, loss); },
+          .state = [this](std::int64_t epoch, std::int64_t step,
+                          std::int64_t update) { return state_of(epoch, step, update); },
+          .table_ids =
+              [this](int parameter, const Batch& batch) {
+                return model_.graph().table_ids(parameter, batch.ids, batch.queries,
+                                                batch.candidates);
+              }};
 }
 
-void Trainer::check_status() const {
-  const std::uint32_t status = ctx_.state()->status;
-  if (status == 0) return;
-  const std::string where = fmt::format("step {}", ctx_.state()->step);
-  if ((status & kStatusIdOutOfRange) != 0) {
+void Trainer::make_update(const Context& ctx, const Batch& batch, const StepState* next,
+                          double* loss) {
+  NetworkGraph& graph = model_.graph();
+  begin_step(ctx, next);
+  graph.forward(ctx, batch.ids, batch.queries, batch.candidates);
+  graph.clear_gradients(ctx);
+  task_.run(ctx, graph, batch, loss);
+  graph.backward(ctx, batch.ids);
+  optimizer_.step(ctx, graph, batch.plans);
+}
+
+StepState Trainer::state_of(std::int64_t epoch, std::int64_t step, std::int64_t update) const {
+  StepState state;
+  state.step = update;
+  state.seed = config_.train.seed;
+  state.epoch = static_cast<std::uint64_t>(epoch);
+  state.row_offset = step * stream_.batch_size();
+  state.batch_rows = stream_.rows_of(step);
+  optimizer_.set_learning_rates(state);
+  return state;
+}
+
+double Trainer::summed(double loss, std::int64_t step) const {
+  return task_.config().mean_reduction ? loss * static_cast<double>(stream_.rows_of(step)) : loss;
+}
+
+double Trainer::train_step(std::int64_t epoch, std::int64_t step) {
+  queue_->submit({epoch, step, 1, updates_});
+  const ChunkResult result = queue_->collect();
+  ++updates_;
+  check_status(result);
+  return summed(result.losses.front(), step);
+}
+
+void Trainer::check_status(const ChunkResult& result) const {
+  if (result.status == 0) return;
+  std::size_t i = 0;  // the step is known where its loss shows it
+  while (i + 1 < result.losses.size() && std::isfinite(result.losses[i])) ++i;
+  const std::string where =
+      fmt::format("step {}", result.chunk.update + static_cast<std::int64_t>(i) + 1);
+  if ((result.status & kStatusIdOutOfRange) != 0) {
     throw ContractError(where + ": an id lies outside of its table");
   }
   throw Error(
@@ -61,24 +99,52 @@ void Trainer::check_status() const {
       "a smaller optimizer.learning_rate or a larger task.temperature may help; nothing was saved");
 }
 
-bool Trainer::train_epoch(TrainObserver& observer, const std::stop_token& stop) {
+/// Steps until the end of the epoch or the next checkpoint, as many as a chunk takes.
+std::int64_t Trainer::submit_steps(std::int64_t submitted) {
+  const std::int64_t every = config_.train.checkpoint_steps;
+  std::int64_t count = std::min(queue_->chunk_steps(), stream_.steps_per_epoch() - submitted);
+  const std::int64_t update = updates_ + submitted - step_;
+  if (every > 0) count = std::min(count, every - update % every);
+  queue_->submit({epoch_, submitted, count, update});
+  return count;
+}
+
+void Trainer::collect_steps(TrainObserver& observer) {
+  const ChunkResult result = queue_->collect();
+  check_status(result);
   const std::int64_t steps = stream_.steps_per_epoch();
-  const double start = now();
-  while (step_ < steps) {
-    if (stop.stop_requested()) {
-      save_checkpoint();
-      return false;
-    }
-    const std::int64_t rows =
-        std::min(stream_.batch_size(), data_.train.size() - step_ * stream_.batch_size());
-    epoch_loss_ += train_step(epoch_, step_);
-    epoch_examples_ += rows;
+  for (const double loss : result.losses) {
+    epoch_loss_ += summed(loss, step_);
+    epoch_examples_ += stream_.rows_of(step_);
     ++step_;
+    ++updates_;
     observer.step({epoch_ + 1, config_.train.epochs, step_, steps, epoch_examples_,
                    std::min(steps * stream_.batch_size(), data_.train.size()),
                    epoch_loss_ / static_cast<double>(epoch_examples_)});
-    const std::int64_t every = config_.train.checkpoint_steps;
-    if (every > 0 && step_ < steps && ctx_.state()->step % every == 0) save_checkpoint();
+  }
+}
+
+bool Trainer::train_epoch(TrainObserver& observer, const std::stop_token& stop) {
+  const std::int64_t steps = stream_.steps_per_epoch(), every = config_.train.checkpoint_steps;
+  const double start = now();
+  std::int64_t submitted = step_;
+  while (step_ < steps) {
+    const bool stopping = stop.stop_requested();
+    if (stopping && queue_->under_way() == 0) {
+      save_checkpoint();
+      return false;
+    }
+    // A checkpoint holds the parameters as they are: nothing may be under way beyond its step.
+    const auto at_checkpoint = [&] {
+      return every > 0 && submitted > step_ && (updates_ + submitted - step_) % every == 0;
+    };
+    while (!stopping && submitted < steps && queue_->has_room() && !at_checkpoint()) {
+      submitted += submit_steps(submitted);
+    }
+    collect_steps(observer);
+    if (every > 0 && step_ < steps && queue_->under_way() == 0 && updates_ % every == 0) {
+      save_checkpoint();
+    }
   }
   epoch_seconds_ = now() - start;
   return true;

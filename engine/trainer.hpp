@@ -15,6 +15,7 @@
 #include "engine/evaluator.hpp"
 #include "engine/model_data.hpp"
 #include "engine/optimizer.hpp"
+#include "engine/step_queue.hpp"
 #include "engine/task.hpp"
 #include "engine/two_tower.hpp"
 
@@ -60,8 +61,11 @@ class Trainer {
   /// A non-finite loss or weight: Error(numerical), and no checkpoint of it.
   TrainOutcome run(TrainObserver& observer, const std::stop_token& stop);
 
-  /// One update: the whole of training, once. Returns the batch's loss summed over its rows.
+  /// One update with its loss, summed over the batch's rows: for those who drive training themselves.
   double train_step(std::int64_t epoch, std::int64_t step);
+
+  /// The state with which update number `update` (from 0), step `step` of `epoch`, is made.
+  StepState state_of(std::int64_t epoch, std::int64_t step, std::int64_t update) const;
 
   TwoTower& model() { return model_; }
   std::int64_t epochs_done() const { return epoch_; }
@@ -69,10 +73,16 @@ class Trainer {
   std::int64_t workspace_bytes() { return model_.plan().bytes(); }
 
  private:
+  /// One update: the whole of training, once. Queued, and captured, as it stands here.
+  void make_update(const Context& ctx, const Batch& batch, const StepState* next, double* loss);
+  StepParts step_parts();
   bool train_epoch(TrainObserver& observer, const std::stop_token& stop);
+  std::int64_t submit_steps(std::int64_t submitted);
+  void collect_steps(TrainObserver& observer);
+  double summed(double loss, std::int64_t step) const;
   void end_epoch(TrainObserver& observer);
   double validation_metric();
-  void check_status() const;
+  void check_status(const ChunkResult& result) const;
   void save_checkpoint();
   void save_best();
   void load_best();
@@ -87,9 +97,11 @@ class Trainer {
   TwoTower model_;
   RetrievalTask task_;
   Optimizer optimizer_;
+  std::unique_ptr<StepQueue> queue_;
   ItemLists train_items_;  // masked while validating
   // Where training stands: all of it is in a checkpoint.
   std::int64_t epoch_ = 0, step_ = 0;  // next step to make, from 0
+  std::int64_t updates_ = 0;           // made so far
   double epoch_loss_ = 0;
   std::int64_t epoch_examples_ = 0;
   std::int64_t best_epoch_ = 0, epochs_without_gain_ = 0;

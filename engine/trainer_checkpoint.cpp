@@ -16,10 +16,10 @@ namespace {
 
 constexpr const char* kStateFile = "state.safetensors";
 
-void write_parameters(const ParameterRegistry& registry, bool with_slots,
+void write_parameters(const Context& ctx, const ParameterRegistry& registry, bool with_slots,
                       const std::filesystem::path& path) {
   SafetensorsWriter writer;
-  registry.add_to(writer, with_slots);
+  registry.add_to(ctx, writer, with_slots);
   OutputFile file(path);
   writer.write(file);
   file.commit();
@@ -47,11 +47,11 @@ std::filesystem::path Trainer::best_file(std::int64_t epoch) const {
 
 void Trainer::save_best() {
   make_directory(checkpoints_);
-  write_parameters(model_.registry(), false, best_file(best_epoch_));
+  write_parameters(ctx_, model_.registry(), false, best_file(best_epoch_));
 }
 
 void Trainer::load_best() {
-  model_.registry().read_from(SafetensorsFile(best_file(best_epoch_)), false);
+  model_.registry().read_from(ctx_, SafetensorsFile(best_file(best_epoch_)), false);
 }
 
 /// Once a checkpoint names the newest best file, older ones are of no use.
@@ -70,15 +70,15 @@ void Trainer::save_checkpoint() {
   state["data_fingerprint"] = data_.fingerprint;
   state["epoch"] = epoch_;
   state["step_of_epoch"] = step_;
-  state["step"] = ctx_.state()->step;
+  state["step"] = updates_;
   state["batches"] = batches_of(config_.train);
   state["epoch_loss_bits"] = bits(epoch_loss_);
   state["epoch_examples"] = epoch_examples_;
   state["best_epoch"] = best_epoch_;
   state["best_metric_bits"] = bits(best_metric_);
   state["epochs_without_gain"] = epochs_without_gain_;
-  CheckpointWriter writer(checkpoints_, ctx_.state()->step);
-  write_parameters(model_.registry(), true, writer.add(kStateFile));
+  CheckpointWriter writer(checkpoints_, updates_);
+  write_parameters(ctx_, model_.registry(), true, writer.add(kStateFile));
   writer.commit(state.dump());
   prune_checkpoints(checkpoints_, config_.train.keep_checkpoints);
   remove_other_best_files();
@@ -111,15 +111,15 @@ bool Trainer::restore(TrainObserver& observer) {
     best_epoch_ = state.at("best_epoch").get<std::int64_t>();
     best_metric_ = from_bits(state, "best_metric_bits");
     epochs_without_gain_ = state.at("epochs_without_gain").get<std::int64_t>();
-    ctx_.state()->step = state.at("step").get<std::int64_t>();
+    updates_ = state.at("step").get<std::int64_t>();
     if (epoch_ < 0 || step_ < 0 || step_ >= stream_.steps_per_epoch() || best_epoch_ < 0 ||
-        best_epoch_ > epoch_ || ctx_.state()->step < 0) {
+        best_epoch_ > epoch_ || updates_ < 0) {
       throw Error(ExitCode::bad_model, where, "it says that training stands where it cannot");
     }
   } catch (const nlohmann::json::exception& e) {
     throw Error(ExitCode::bad_model, where, fmt::format("its state cannot be read ({})", e.what()));
   }
-  model_.registry().read_from(SafetensorsFile(checkpoint->file(kStateFile)), true);
+  model_.registry().read_from(ctx_, SafetensorsFile(checkpoint->file(kStateFile)), true);
   return true;
 }
 

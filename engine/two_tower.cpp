@@ -12,12 +12,14 @@ TwoTower::TwoTower(const Context& ctx, const Config& config, const ModelData& da
     : data_(data),
       registry_(ctx.backend()),
       scorer_(config.tasks.front().similarity),
+      ids_(data.features.size()),
       max_queries_(max_queries),
       max_candidates_(max_candidates) {
   std::vector<int> table_parameter;
   for (const TableData& table : data.tables) {
     table_parameter.push_back(registry_.add(table.name + ".embedding", table.vocabulary.rows(),
-                                            table.dim, true, table.init));
+                                            table.dim, true, table.init,
+                                            config.train.precision == Precision::bf16));
   }
   std::vector<FeatureInput> inputs;
   for (const FeatureData& f : data.features) {
@@ -37,9 +39,9 @@ void TwoTower::encode(const Context& ctx, Side side, std::int64_t n, std::int64_
   for (std::int64_t done = 0; done < n; done += limit) {
     const std::int64_t m = std::min(limit, n - done);
     for (std::size_t f = 0; f < ids.size(); ++f) {
-      if (data_.features[f].config.of == side) {
-        ids[f] = {rows(f) + first + done, nullptr, nullptr, m, m};
-      }
+      if (data_.features[f].config.of != side) continue;
+      const std::span<const std::int32_t> part(rows(f) + first + done, static_cast<std::size_t>(m));
+      ids[f] = {ids_[f].put(ctx, part), nullptr, nullptr, m, m};
     }
     const bool query = side == Side::query;
     graph_->forward(ctx, ids, query ? m : 0, query ? 0 : m, &side);

@@ -13,6 +13,7 @@
 #include "engine/parameter_registry.hpp"
 #include "engine/scorer.hpp"
 #include "engine/workspace_plan.hpp"
+#include "kernels/core/streamed.hpp"
 
 namespace belfry {
 
@@ -39,7 +40,8 @@ class TwoTower {
   std::int64_t width() const { return width_; }
   const Scorer& scorer() const { return scorer_; }
 
-  /// Finished vectors of queries [first, first + out.rows), and of catalogue items.
+  /// Finished vectors of queries [first, first + out.rows), and of catalogue items, into the backend's
+  /// memory.
   void encode_queries(const Context& ctx, const QueryRows& queries, std::int64_t first,
                       Matrix<float> out);
   void encode_items(const Context& ctx, std::int64_t first, Matrix<float> out);
@@ -53,6 +55,7 @@ class TwoTower {
   WorkspacePlan plan_;
   std::unique_ptr<NetworkGraph> graph_;
   Scorer scorer_;
+  std::vector<StreamedIn<std::int32_t>> ids_;  // of each feature
   std::int64_t width_ = 0, max_queries_, max_candidates_;
 };
 

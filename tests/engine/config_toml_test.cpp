@@ -392,7 +392,6 @@ TEST(ConfigToml, WhatThisVersionDoesNotHaveIsRefused) {
       {"[optimizer]\nkind = 'ftrl'\n", "m.toml:2:8: optimizer kind \"ftrl\" is not"},
       {"[optimizer]\nkind = 'clippy-adagrad'\n",
        "m.toml:2:8: optimizer kind \"clippy-adagrad\" is"},
-      {"[train]\nprecision = 'bf16'\n", "m.toml:2:13: precision \"bf16\" is not available"},
       {"[index]\nkind = 'hnsw'\n", "m.toml:2:8: index kind \"hnsw\" is not available"},
       {"[output]\nlogs = ['jsonl', 'html']\n", "m.toml:2:18: log \"html\" is not available"},
   });

@@ -5,7 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <optional>
 
+#include "kernels/core/libraries.hpp"
+#include "tests/simt/device_array.hpp"
 #include "tests/support/ranking.hpp"
 #include "tests/support/trained_model.hpp"
 
@@ -109,7 +112,7 @@ Evaluation run(const Context& ctx, const TrainedModel& m, const Interactions& te
 
 TEST(Evaluator, EqualsPlainLoops) {
   for (const char* similarity : {"dot", "cosine"}) {
-    const Context ctx(Backend::cpu, 2);
+    const Context ctx = make_context(2);
     const TrainedModel m(ctx, similarity);
     const Interactions& test = m.loaded.data.test;
     for (const bool exclude : {true, false}) {
@@ -122,6 +125,7 @@ TEST(Evaluator, EqualsPlainLoops) {
       EXPECT_EQ(e.dropped_pairs > 0, exclude);
       EXPECT_EQ(e.test_rows, 120);
       EXPECT_EQ(e.exclude_seen, exclude);
+      EXPECT_EQ(e.device, device_name(ctx));
       EXPECT_EQ(e.metrics.size(), ranking.metrics.size() + rows.metrics.size());
       for (const auto& [name, value] : ranking.metrics) {
         EXPECT_NEAR(e.metrics.at(name), value, 1e-12) << name;
@@ -136,7 +140,7 @@ TEST(Evaluator, EqualsPlainLoops) {
 }
 
 TEST(Evaluator, BaselinesSeeTheSameUsers) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = make_context(2);
   const TrainedModel m(ctx);
   EvaluationOptions options = everything(true);
   const Evaluation e = run(ctx, m, m.loaded.data.test, options);
@@ -171,7 +175,7 @@ TEST(Evaluator, BaselinesSeeTheSameUsers) {
 
 TEST(Evaluator, ByHand) {
   // Rows of strangers, items outside, repeated pairs and seen pairs; one user is left.
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   const TrainedModel m(ctx);
   const ModelData& data = m.model->data;
   const auto seen = m.seen_by(0);
@@ -198,7 +202,7 @@ TEST(Evaluator, ByHand) {
 }
 
 TEST(Evaluator, AStrangerWithoutAnOovRowIsAMiss) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = make_context(2);
   const TrainedModel m(ctx, "dot", "", 0);
   const Interactions& test = m.loaded.data.test;
   ASSERT_TRUE(std::any_of(test.user.begin(), test.user.end(),
@@ -213,7 +217,7 @@ TEST(Evaluator, AStrangerWithoutAnOovRowIsAMiss) {
 TEST(Evaluator, BitsDoNotDependOnThreads) {
   std::vector<Evaluation> all;
   for (const int threads : {1, 2, 4}) {
-    const Context ctx(Backend::cpu, threads);
+    const Context ctx = make_context(threads);
     const TrainedModel m(ctx);
     all.push_back(run(ctx, m, m.loaded.data.test, everything(true)));
   }
@@ -223,12 +227,24 @@ TEST(Evaluator, BitsDoNotDependOnThreads) {
   }
 }
 
+TEST(Evaluator, UnderAllSchedules) {
+  // Model, index, evaluation: on the device whatever comes too early or too late shows in one of these.
+  std::optional<MetricMap> first;
+  for_each_schedule([&] {
+    const Context ctx = make_context(1);
+    const TrainedModel m(ctx, "cosine");
+    const Evaluation e = run(ctx, m, m.loaded.data.test, everything(true));
+    if (!first) first = e.metrics;
+    EXPECT_EQ(e.metrics, *first);
+  });
+}
+
 TEST(Evaluator, VectorsThatAreNotFiniteAreANumericalFault) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   const TrainedModel m(ctx);
   ParameterRegistry& registry = m.model->model->registry();
   Buffer<float>& table = registry.at(registry.find("item.embedding")).value;
-  std::fill(table.data(), table.data() + table.size(), 3e38f);
+  set_values(table, std::vector<float>(static_cast<std::size_t>(table.size()), 3e38f));
   const Error e = error_of([&] { build_index(ctx, *m.model->model, m.model->data); });
   EXPECT_EQ(e.code(), ExitCode::numerical) << e.what();
 }

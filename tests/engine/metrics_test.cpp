@@ -143,13 +143,17 @@ TEST(RankingMetrics, KOfZeroBreaksTheContract) {
 /// Queries of one dimension against items whose score is their value.
 struct Line {
   explicit Line(std::vector<float> v, std::int64_t queries = 1)
-      : ctx(Backend::cpu, 1),
+      : ctx(test::backend_under_test(), 1),
         values(std::move(v)),
-        ones(queries, 1.0f),
+        ones(static_cast<std::size_t>(queries), 1.0f),
+        uploaded(ctx, ones),
         packed(ctx, values, static_cast<std::int64_t>(values.size()), 1) {}
-  Matrix<const float> q() const { return {ones.data(), static_cast<std::int64_t>(ones.size()), 1}; }
+  Matrix<const float> q() const {
+    return {uploaded.data(), static_cast<std::int64_t>(ones.size()), 1};
+  }
   Context ctx;
   std::vector<float> values, ones;
+  Uploaded<float> uploaded;
   Packed packed;
 };
 
@@ -227,7 +231,7 @@ TEST(FactorizedTopK, SmallAndEmptyCorpus) {
 }
 
 TEST(FactorizedTopK, AgreesWithAFullScanOverManyTilesAndHeads) {
-  const std::int64_t n = 2500, items = 70, dim = 3;
+  const std::int64_t n = test::on_device() ? 1100 : 2500, items = 70, dim = 3;
   for (const std::int64_t heads : {1, 2}) {
     World w(heads, n, items, dim, heads, false);
     test::Random random(3);
@@ -256,8 +260,9 @@ TEST(FactorizedTopK, AgreesWithAFullScanOverManyTilesAndHeads) {
     }
     MetricMap first;
     for (const int threads : {1, 4}) {
-      const Context ctx(Backend::cpu, threads);
+      const Context ctx = test::make_context(threads);
       const Packed packed(ctx, w.vectors, items, dim);
+      w.upload(ctx);
       FactorizedTopK score({1, 5, 20}), id({1, 5, 20});
       score.update_by_score(ctx, w.input.queries, heads, packed.view, positive, weight);
       id.update_by_id(ctx, w.input.queries, heads, packed.view, ids, truth, weight);
@@ -276,15 +281,19 @@ TEST(FactorizedTopK, AnItemNeverBeatsItself) {
   const auto items = random.normals(n * dim);
   auto queries = random.normals(n * dim, 0.2);
   for (std::int64_t i = 0; i < n * dim; ++i) queries[i] += items[i];
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = test::make_context(2);
   const Packed packed(ctx, items, n, dim);
   std::vector<std::int32_t> own(n);
   std::vector<std::int64_t> ids(n);
   std::iota(own.begin(), own.end(), 0);
   std::iota(ids.begin(), ids.end(), 0);
-  std::vector<float> positive(n);
-  const Matrix<const float> q(queries.data(), n, dim);
-  pair_scores(ctx, q, 1, packed.view, {own.data(), n}, {positive.data(), n});
+  const Uploaded<float> there(ctx, queries);
+  const Uploaded<std::int32_t> own_rows(ctx, own);
+  const Matrix<const float> q(there.data(), n, dim);
+  Results<float> found(ctx, n);
+  pair_scores(ctx, q, 1, packed.view, own_rows.view(), {found.data(), n});
+  const float* scores = found.fetch(ctx, n);
+  const std::vector<float> positive(scores, scores + n);
   FactorizedTopK score({1}), id({1});
   score.update_by_score(ctx, q, 1, packed.view, positive, {});
   id.update_by_id(ctx, q, 1, packed.view, ids, ids, {});

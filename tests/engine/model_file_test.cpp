@@ -18,7 +18,7 @@ using Json = nlohmann::json;
 using Int32s = std::vector<std::int32_t>;
 
 TEST(ModelFile, RoundTrip) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = make_context(2);
   const TrainedModel m(ctx);
   const ModelData &a = m.loaded.data, &b = m.model->data;
   EXPECT_EQ(b.users.all_tokens(), a.users.all_tokens());
@@ -44,17 +44,17 @@ TEST(ModelFile, RoundTrip) {
   const ItemIndex index = build_index(ctx, *m.model->model, b);
   std::vector<float> v(static_cast<std::size_t>(index.dim()));
   for (std::int64_t i = 0; i < index.size(); ++i) {
-    index.row(i, v.data());
+    index.read_rows(ctx, i, {v.data(), 1, index.dim()});
     expect_equal_bits(v, m.item(i), "item vector");
   }
   // Written again, it is the same file.
-  write_model_file(m.folder.path("again"), m.model->config, b, m.model->seen, *m.model->model,
+  write_model_file(ctx, m.folder.path("again"), m.model->config, b, m.model->seen, *m.model->model,
                    *m.model->index);
   EXPECT_EQ(slurp(m.folder.path("again")), slurp(m.path()));
 }
 
 TEST(ModelFile, TitlesJoinedByIntegerKeys) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   const ModelFolder folder;
   folder.write("r.csv", "user,movie_id\n7,1\n07,2\n8,3\n");
   folder.write("m.csv",
@@ -68,7 +68,7 @@ TEST(ModelFile, TitlesJoinedByIntegerKeys) {
   towers.registry().initialise(ctx, 3);
   const ItemIndex index = build_index(ctx, towers, l.data);
   const ItemLists seen = items_by_user(2, l.data.item_count(), {&l.data.train});
-  write_model_file(folder.path("model"), l.config, l.data, seen, towers, index);
+  write_model_file(ctx, folder.path("model"), l.config, l.data, seen, towers, index);
   const auto m = load_model_file(ctx, folder.path("model"));
   EXPECT_EQ(m->data.users.token_index("007"), m->data.users.token_index("7"));
   EXPECT_TRUE(m->data.items.token_index("Heat, The").has_value());
@@ -76,7 +76,7 @@ TEST(ModelFile, TitlesJoinedByIntegerKeys) {
 }
 
 TEST(ModelFile, TheTestPart) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   const TrainedModel m(ctx);
   write_test_file(m.folder.path("test"), m.loaded.data);
   const Interactions t = load_test_part(m.folder.path("test"), m.model->data);
@@ -177,7 +177,7 @@ struct Parts {
 
 class HostileModelTest : public testing::Test {
  protected:
-  HostileModelTest() : ctx(Backend::cpu, 1), m(ctx) {}
+  HostileModelTest() : ctx(backend_under_test(), 1), m(ctx) {}
   /// Applies `change` to the parts of a good model; the result must be refused as a bad model.
   template <class F>
   void refused(const std::string& what, F&& change) {

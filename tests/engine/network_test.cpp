@@ -129,7 +129,7 @@ void check_gradients(const Context& ctx, Model& m, const std::vector<std::string
                      std::int64_t queries, std::int64_t candidates, std::uint64_t seed = 11) {
   m.draw_ids(queries, candidates, seed);
   m.graph->forward(ctx, m.ids, queries, candidates);
-  m.graph->clear_gradients();
+  m.graph->clear_gradients(ctx);
   std::map<std::string, HostMatrix> slope;
   Random random(seed + 1);
   const Parameters64 start = m.parameters();
@@ -266,14 +266,14 @@ TEST(Network, OneTableOfBothTowers) {
   m.graph->forward(ctx, m.ids, 6, 9);
   std::vector<float> sum(both.size());
   for (const char* tower : {"query", "candidate"}) {
-    m.graph->clear_gradients();
+    m.graph->clear_gradients(ctx);
     const Matrix<float> d = m.graph->d_output(m.graph->find(tower));
     for (std::int64_t i = 0; i < d.rows; ++i) std::fill(d.row(i), d.row(i) + d.cols, 1.0f);
     m.graph->backward(ctx, m.ids);
     const auto part = table_gradient(ctx, m, 1);
     for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += part[i];
   }
-  m.graph->clear_gradients();
+  m.graph->clear_gradients(ctx);
   for (const char* tower : {"query", "candidate"}) {
     const Matrix<float> d = m.graph->d_output(m.graph->find(tower));
     for (std::int64_t i = 0; i < d.rows; ++i) std::fill(d.row(i), d.row(i) + d.cols, 1.0f);

@@ -23,8 +23,8 @@ InitConfig init(InitKind kind, double a = 0, double b = 0) {
 
 std::vector<float> drawn(const InitConfig& config, std::int64_t rows, std::int64_t cols,
                          std::uint64_t seed = 1, int threads = 2, const std::string& name = "p") {
-  const Context ctx(Backend::cpu, threads);
-  ParameterRegistry registry(Backend::cpu);
+  const Context ctx = make_context(threads);
+  ParameterRegistry registry(backend_under_test());
   registry.add(name, rows, cols, true, config);
   registry.initialise(ctx, seed);
   return all_values(registry);
@@ -107,14 +107,13 @@ TEST(ParameterRegistry, DrawsDependOnSeedAndNameAlone) {
     EXPECT_NE(drawn(config, 3000, 50, 7, 2, "q"), one);
   }
   // Another parameter before it changes nothing.
-  const Context ctx(Backend::cpu, 1);
-  ParameterRegistry two(Backend::cpu);
+  const Context ctx = make_context(1);
+  ParameterRegistry two(backend_under_test());
   two.add("first", 10, 10, false, init(InitKind::normal, 0, 1));
   two.add("p", 20, 5, true, init(InitKind::normal, 0, 1));
   two.initialise(ctx, 3);
   const auto alone = drawn(init(InitKind::normal, 0, 1), 20, 5, 3);
-  const std::vector<float> second(two.at(1).value.data(), two.at(1).value.data() + 100);
-  expect_equal_bits(second, alone, "beside another");
+  expect_equal_bits(host_values(two.at(1).value), alone, "beside another");
 }
 
 TEST(ParameterRegistry, Globs) {
@@ -132,7 +131,7 @@ TEST(ParameterRegistry, Globs) {
 }
 
 ParameterRegistry three_parameters() {
-  ParameterRegistry r(Backend::cpu);
+  ParameterRegistry r(backend_under_test());
   r.add("user.embedding", 6, 4, true, init(InitKind::normal, 0, 1));
   r.add("query.0.kernel", 4, 3, false, init(InitKind::glorot_uniform));
   r.add("query.0.bias", 1, 3, false, init(InitKind::zeros));
@@ -158,10 +157,10 @@ TEST(ParameterRegistry, GroupsAndSlots) {
   EXPECT_EQ(r.at(1).optimizer.group, 0);
   ASSERT_EQ(r.at(0).slots.size(), 1u);
   EXPECT_EQ(r.at(0).slots[0].size(), 6);
-  for (int i = 0; i < 6; ++i) EXPECT_EQ(r.at(0).slots[0].data()[i], 0.25f);
+  EXPECT_EQ(host_values(r.at(0).slots[0]), std::vector<float>(6, 0.25f));
   ASSERT_EQ(r.at(1).slots.size(), 2u);
   EXPECT_EQ(r.at(1).slots[1].size(), 12);
-  EXPECT_EQ(r.at(1).slots[1].data()[0], 0.0f);
+  EXPECT_EQ(host_values(r.at(1).slots[1]), std::vector<float>(12, 0.0f));
   EXPECT_EQ(r.at(0).gradient.size(), 0);
   EXPECT_EQ(r.at(1).gradient.size(), 12);
   EXPECT_EQ(r.bytes(), 4 * ((24 + 6) + (12 + 12 + 24) + (3 + 3 + 6)));
@@ -169,16 +168,17 @@ TEST(ParameterRegistry, GroupsAndSlots) {
   EXPECT_EQ(r.bytes(), 4 * (24 + 12 + 3));
 }
 
-void save(const ParameterRegistry& r, const std::filesystem::path& path, bool with_slots) {
+void save(const Context& ctx, const ParameterRegistry& r, const std::filesystem::path& path,
+          bool with_slots) {
   SafetensorsWriter writer;
-  r.add_to(writer, with_slots);
+  r.add_to(ctx, writer, with_slots);
   OutputFile file(path);
   writer.write(file);
   file.commit();
 }
 
 TEST(ParameterRegistry, SavesAndReads) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = make_context(2);
   const TempFolder folder;
   OptimizerConfig adam;
   adam.main.options.kind = OptimizerKind::adam;
@@ -187,43 +187,75 @@ TEST(ParameterRegistry, SavesAndReads) {
   b.prepare_training(adam);
   a.initialise(ctx, 5);
   for (int p = 0; p < a.size(); ++p) {
-    for (auto& slot : a.at(p).slots) std::iota(slot.data(), slot.data() + slot.size(), p + 0.5f);
+    for (auto& slot : a.at(p).slots) {
+      std::vector<float> values(static_cast<std::size_t>(slot.size()));
+      std::iota(values.begin(), values.end(), static_cast<float>(p) + 0.5f);
+      set_values(slot, values);
+    }
   }
-  save(a, folder / "with", true);
-  save(a, folder / "without", false);
-  b.read_from(SafetensorsFile(folder / "with"), true);
+  save(ctx, a, folder / "with", true);
+  save(ctx, a, folder / "without", false);
+  b.read_from(ctx, SafetensorsFile(folder / "with"), true);
   expect_equal_bits(all_values(b), all_values(a), "with slots");
   ParameterRegistry c = three_parameters();
-  c.read_from(SafetensorsFile(folder / "without"), false);
+  c.read_from(ctx, SafetensorsFile(folder / "without"), false);
   expect_equal_bits(all_values(c), all_values(a, false), "values");
   // Slots that the file lacks.
-  EXPECT_EQ(error_of([&] { b.read_from(SafetensorsFile(folder / "without"), true); }).code(),
+  EXPECT_EQ(error_of([&] { b.read_from(ctx, SafetensorsFile(folder / "without"), true); }).code(),
             ExitCode::bad_model);
 }
 
+TEST(ParameterRegistry, LargeTablesInPieces) {
+  // More than passes between host and device at a time, and not a multiple of it.
+  const Context ctx = make_context(2);
+  const TempFolder folder;
+  constexpr std::int64_t kRows = (std::int64_t{1} << 20) + 3, kCols = 5;
+  const auto table = [&] {
+    ParameterRegistry r(backend_under_test());
+    r.add("t", kRows, kCols, true, init(InitKind::uniform, -1, 1));
+    return r;
+  };
+  ParameterRegistry a = table(), b = table();
+  OptimizerConfig adagrad;
+  adagrad.main.options.kind = OptimizerKind::adagrad;
+  adagrad.main.initial_accumulator_value = 0.5;
+  a.prepare_training(adagrad);
+  EXPECT_EQ(host_values(a.at(0).slots[0]),
+            std::vector<float>(static_cast<std::size_t>(kRows * kCols), 0.5f));
+  a.initialise(ctx, 9);
+  ParameterRegistry host(Backend::cpu);
+  host.add("t", kRows, kCols, true, init(InitKind::uniform, -1, 1));
+  host.initialise(Context(Backend::cpu, 2), 9);
+  expect_equal_bits(all_values(a, false), all_values(host), "on the backend");
+  save(ctx, a, folder / "f", false);
+  b.read_from(ctx, SafetensorsFile(folder / "f"), false);
+  expect_equal_bits(all_values(b), all_values(host), "read again");
+}
+
 TEST(ParameterRegistry, RefusesFilesOfAnotherShape) {
+  const Context ctx = make_context(1);
   const TempFolder folder;
   const auto refused = [&](ParameterRegistry& from, ParameterRegistry& to, bool slots) {
-    save(from, folder / "f", slots);
-    const Error e = error_of([&] { to.read_from(SafetensorsFile(folder / "f"), slots); });
+    save(ctx, from, folder / "f", slots);
+    const Error e = error_of([&] { to.read_from(ctx, SafetensorsFile(folder / "f"), slots); });
     EXPECT_EQ(e.code(), ExitCode::bad_model) << e.what();
     EXPECT_NE(e.where().find("/f"), std::string::npos) << e.where();
   };
-  ParameterRegistry model(Backend::cpu);
+  ParameterRegistry model(backend_under_test());
   model.add("a", 3, 4, true, {});
   for (const auto& [rows, cols] : {std::pair{4, 3}, std::pair{3, 5}, std::pair{2, 4}}) {
-    ParameterRegistry other(Backend::cpu);
+    ParameterRegistry other(backend_under_test());
     other.add("a", rows, cols, true, {});
     refused(other, model, false);
   }
-  ParameterRegistry named(Backend::cpu);
+  ParameterRegistry named(backend_under_test());
   named.add("b", 3, 4, true, {});
   refused(named, model, false);
   // Adagrad's accumulator is no row-wise accumulator.
   OptimizerConfig full, rowwise;
   full.main.options.kind = OptimizerKind::adagrad;
   rowwise.main.options.kind = OptimizerKind::rowwise_adagrad;
-  ParameterRegistry trained(Backend::cpu);
+  ParameterRegistry trained(backend_under_test());
   trained.add("a", 3, 4, true, {});
   trained.prepare_training(full);
   model.prepare_training(rowwise);

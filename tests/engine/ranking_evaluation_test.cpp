@@ -126,12 +126,13 @@ const std::vector<Size> kSizes = {{1, 1, 1, 1, false, 1},   {7, 3, 2, 1, true, 2
                                   {50, 64, 1, 2, false, 3}, {1500, 40, 3, 1, true, 30}};
 
 TEST(EvaluateRanking, MatchesWholeSortedRankings) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = test::make_context(2);
   const auto metrics = parse_all(kAll);
   for (const Size& s : kSizes) {
     SCOPED_TRACE(testing::Message() << s.users << " users, " << s.items << " items");
     World w(s.users * 31 + s.items, s.users, s.items, s.dim, s.heads, s.masked, s.most_truth);
     const Packed packed(ctx, w.vectors, s.items, s.dim);
+    w.upload(ctx);
     w.input.items = packed.view;
     const MetricMap expected = oracle(w, metrics, [&](std::int64_t u) { return w.scores(u); });
     expect_equal(evaluate_ranking(ctx, w.input, metrics), expected);
@@ -140,13 +141,14 @@ TEST(EvaluateRanking, MatchesWholeSortedRankings) {
 }
 
 TEST(EvaluateRanking, OneUserWithMoreTruthThanAChunk) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = test::make_context(2);
   const std::int64_t items = 9000;
   World w(5, 3, items, 2, 1, false, 0);
   w.input.truth_offsets = {0, 5000, 5000, 5001};
   w.input.truth.resize(5001, 8999);
   std::iota(w.input.truth.begin(), w.input.truth.begin() + 5000, 2000);
   const Packed packed(ctx, w.vectors, items, 2);
+  w.upload(ctx);
   w.input.items = packed.view;
   const auto metrics = parse_all({"mrr", "mrr@1"});
   expect_equal(evaluate_ranking(ctx, w.input, metrics),
@@ -157,8 +159,9 @@ TEST(EvaluateRanking, SameBitsForAnyThreadCount) {
   World w(99, 1100, 200, 8, 2, true, 5);
   MetricMap first;
   for (const int threads : {1, 2, 4}) {
-    const Context ctx(Backend::cpu, threads);
+    const Context ctx = test::make_context(threads);
     const Packed packed(ctx, w.vectors, 200, 8);
+    w.upload(ctx);
     w.input.items = packed.view;
     const MetricMap m = evaluate_ranking(ctx, w.input, parse_all(kAll));
     if (first.empty()) first = m;
@@ -167,12 +170,13 @@ TEST(EvaluateRanking, SameBitsForAnyThreadCount) {
 }
 
 TEST(EvaluateRanking, AnItemWithoutAScoreHasNoRank) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = test::make_context(1);
   World w(1, 1, 30, 1, 1, false, 0);
   w.queries[0] = 1;
   for (std::int64_t i = 0; i < 30; ++i) w.vectors[i] = static_cast<float>(-i);
   w.vectors[29] = std::numeric_limits<float>::quiet_NaN();
   const Packed packed(ctx, w.vectors, 30, 1);
+  w.upload(ctx);
   w.input.items = packed.view;
   w.input.outside = {0};
   w.input.truth_offsets = {0, 1};
@@ -185,17 +189,19 @@ TEST(EvaluateRanking, AnItemWithoutAScoreHasNoRank) {
 }
 
 TEST(EvaluateRanking, NoUsers) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = test::make_context(1);
   World w(1, 0, 3, 2, 1, true);
   const Packed packed(ctx, w.vectors, 3, 2);
+  w.upload(ctx);
   w.input.items = packed.view;
   EXPECT_TRUE(evaluate_ranking(ctx, w.input, parse_all({"recall@5", "mrr"})).empty());
 }
 
 TEST(EvaluateRanking, BrokenContracts) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = test::make_context(1);
   World w(1, 4, 6, 2, 1, true);
   const Packed packed(ctx, w.vectors, 6, 2);
+  w.upload(ctx);
   w.input.items = packed.view;
   const auto metrics = parse_all({"recall@5"});
   const auto broken = [&](auto change) {

@@ -59,7 +59,7 @@ void expect_answers(const Context& ctx, const TrainedModel& m, const RecommendFi
 
 TEST(Recommender, SeenItemsLeaveOrStay) {
   for (const char* similarity : {"dot", "cosine"}) {
-    const Context ctx(Backend::cpu, 2);
+    const Context ctx = make_context(2);
     const TrainedModel m(ctx, similarity);
     RecommendFilter filter;
     for (const std::int64_t k : {1, 7, 1000}) {  // 1000: more than there are
@@ -75,7 +75,7 @@ TEST(Recommender, SeenItemsLeaveOrStay) {
 }
 
 TEST(Recommender, UsersInTheOrderGivenAndTwice) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = make_context(2);
   const TrainedModel m(ctx);
   const Ids users{5, 0, 5, 3};
   expect_answers(ctx, m, {}, users, 4,
@@ -84,7 +84,7 @@ TEST(Recommender, UsersInTheOrderGivenAndTwice) {
 }
 
 TEST(Recommender, ExcludedItems) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = make_context(2);
   const TrainedModel m(ctx);
   RecommendFilter filter;
   filter.exclude = {0, 3, 3, 17};
@@ -97,7 +97,7 @@ TEST(Recommender, ExcludedItems) {
 }
 
 TEST(Recommender, OnlyTheseItems) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = make_context(2);
   const TrainedModel m(ctx);
   RecommendFilter filter;
   filter.has_only = true;
@@ -112,7 +112,7 @@ TEST(Recommender, OnlyTheseItems) {
 }
 
 TEST(Recommender, OnlyThesePairs) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = make_context(2);
   const TrainedModel m(ctx);
   RecommendFilter filter;
   filter.exclude_seen = false;
@@ -131,7 +131,7 @@ TEST(Recommender, OnlyThesePairs) {
 }
 
 TEST(Recommender, StrangersTakeTheOovRows) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = make_context(2);
   const TrainedModel m(ctx);
   RecommendFilter filter;
   filter.exclude_pairs = {{-1, 0}};  // no pair is a stranger's
@@ -145,7 +145,7 @@ TEST(Recommender, StrangersTakeTheOovRows) {
 }
 
 TEST(Recommender, WithoutAnOovRowStrangersAreRefused) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   const TrainedModel m(ctx, "dot", "", 0);
   EXPECT_EQ(answers(ctx, m, {}, {0, 1}, 3).size(), 2u);
   Recommender recommender(ctx, *m.model, {});
@@ -155,7 +155,7 @@ TEST(Recommender, WithoutAnOovRowStrangersAreRefused) {
 }
 
 TEST(Recommender, QueriesHoldTheRowsOfTheirUsers) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = make_context(1);
   const TrainedModel m(ctx);
   const ModelData& d = m.model->data;  // features: user, device, item, hour
   const QueryRows q = queries_of_answers(d, {4, -1, 0}, {-1, 3});
@@ -177,7 +177,7 @@ TEST(Recommender, QueriesHoldTheRowsOfTheirUsers) {
 }
 
 TEST(Recommender, AContextReplacesTheLastOne) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = make_context(2);
   const TrainedModel m(ctx);
   RecommendFilter filter;
   filter.exclude_seen = false;
@@ -201,10 +201,11 @@ TEST(Recommender, AContextReplacesTheLastOne) {
 }
 
 TEST(Recommender, ManyUsersAndLongLists) {
-  const Context ctx(Backend::cpu, 2);
+  const Context ctx = make_context(2);
   const TrainedModel m(ctx);
   Ids users;
-  for (std::int32_t i = 0; i < 2500; ++i)
+  const std::int32_t n = on_device() ? 4500 : 2500;  // more than are answered at a time
+  for (std::int32_t i = 0; i < n; ++i)
     users.push_back(i % static_cast<std::int32_t>(m.model->data.user_count()));
   const auto many = answers(ctx, m, {}, users, 3);
   const auto few = answers(ctx, m, {}, all_users(m), 3);
@@ -215,7 +216,7 @@ TEST(Recommender, ManyUsersAndLongLists) {
 TEST(Recommender, BitsDoNotDependOnThreads) {
   std::vector<std::vector<Answer>> all;
   for (const int threads : {1, 2, 4}) {
-    const Context ctx(Backend::cpu, threads);
+    const Context ctx = make_context(threads);
     const TrainedModel m(ctx, "cosine");
     all.push_back(answers(ctx, m, {}, all_users(m), 10));
   }
@@ -225,7 +226,7 @@ TEST(Recommender, BitsDoNotDependOnThreads) {
 
 TEST(Recommender, SimilarItemsByCosine) {
   for (const char* similarity : {"dot", "cosine"}) {
-    const Context ctx(Backend::cpu, 2);
+    const Context ctx = make_context(2);
     const TrainedModel m(ctx, similarity);
     Recommender recommender(ctx, *m.model, {});
     const std::int64_t n = m.model->data.item_count();

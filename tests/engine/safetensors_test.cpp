@@ -49,6 +49,42 @@ std::string tensor(const std::string& name, const std::string& dtype, const std:
          "],\"data_offsets\":[" + offsets + "]}";
 }
 
+TEST(Safetensors, SourcesGiveTheSameFile) {
+  // Rows of 12 bytes, more than are asked for at a time; a matrix without rows, one without columns.
+  constexpr std::int64_t kRows = 1000000, kCols = 3;
+  std::vector<float> values(kRows * kCols);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
+  TempFolder dir;
+  std::int64_t asked = 0, most = 0;
+  const auto write = [&](const std::string& name, bool sources) {
+    SafetensorsWriter writer;
+    const auto add = [&](const char* tensor, std::int64_t rows, std::int64_t cols) {
+      if (!sources) return writer.add(tensor, DType::f32, {rows, cols}, values.data());
+      writer.add(tensor, DType::f32, {rows, cols},
+                 [&, cols](std::int64_t first, std::int64_t n, void* out) {
+                   asked += n;
+                   most = std::max(most, n);
+                   std::memcpy(out, values.data() + first * cols,
+                               static_cast<std::size_t>(n * cols) * sizeof(float));
+                 });
+    };
+    add("a", kRows, kCols);
+    add("none", 0, 4);
+    add("narrow", 4, 0);
+    add("wide", 2, kRows);
+    OutputFile out(dir / name);
+    writer.write(out);
+    out.commit();
+  };
+  write("memory", false);
+  write("source", true);
+  EXPECT_TRUE(slurp(dir / "memory") == slurp(dir / "source"));
+  EXPECT_EQ(asked, 2 * (kRows + 2));  // for the checksum, and for the file
+  EXPECT_LT(most, kRows);
+  SafetensorsWriter writer;
+  EXPECT_THROW(writer.add("x", DType::f32, {2}, SafetensorsWriter::Source()), ContractError);
+}
+
 TEST(Safetensors, RoundTrip) {
   TempFolder dir;
   write_small(dir / "m.safetensors");

@@ -39,7 +39,7 @@ std::optional<Ending> go_on(const Loaded& l, const std::filesystem::path& folder
   Ending end{all_values(trainer.model().registry()),
              trainer.epochs_done(),
              trainer.best_epoch(),
-             ctx.state()->step,
+             ctx.read_state().step,
              {},
              {}};
   for (const EpochReport& e : recorder.epochs) {
