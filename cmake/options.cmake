@@ -35,6 +35,9 @@ endif()
 # The commit that a build reports (`belfry --version`, env.json); "unknown" outside of a checkout.
 execute_process(COMMAND git -C ${CMAKE_SOURCE_DIR} rev-parse --short=12 HEAD
   OUTPUT_VARIABLE BELFRY_COMMIT OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+if(NOT BELFRY_COMMIT AND EXISTS ${CMAKE_SOURCE_DIR}/bundle/commit)  # tools/gpu_bundle.sh
+  file(READ ${CMAKE_SOURCE_DIR}/bundle/commit BELFRY_COMMIT LIMIT 12)
+endif()
 if(NOT BELFRY_COMMIT)
   set(BELFRY_COMMIT unknown)
 endif()

@@ -32,7 +32,9 @@ install(DIRECTORY engine kernels ${CMAKE_BINARY_DIR}/generated/ DESTINATION ${BE
   PATTERN "simt*.hpp" EXCLUDE
   PATTERN "*-inl.hpp" EXCLUDE
   PATTERN "topk_scores_*.hpp" EXCLUDE
-  PATTERN "softmax_plan.hpp" EXCLUDE)
+  PATTERN "cublaslt.hpp" EXCLUDE
+  PATTERN "gemm_p*.hpp" EXCLUDE
+  PATTERN "softmax_*.hpp" EXCLUDE)
 
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 

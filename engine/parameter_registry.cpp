@@ -155,6 +155,28 @@ int ParameterRegistry::find(const std::string& name) const {
   return -1;
 }
 
+/// One zero-filled block of which `member` of each dense parameter becomes a part; the caller keeps it.
+Buffer<float> ParameterRegistry::dense_block(Buffer<float> Parameter::*member) {
+  constexpr std::int64_t kAlignment = 64;  // floats
+  const auto room = [](const Parameter& p) {
+    return (p.rows * p.cols + kAlignment - 1) / kAlignment * kAlignment;
+  };
+  std::int64_t total = 0;
+  for (const Parameter& p : parameters_) total += p.table ? 0 : room(p);
+  Buffer<float> block(backend_, total);
+  std::int64_t first = 0;
+  for (Parameter& p : parameters_) {
+    if (p.table) continue;
+    p.*member = Buffer<float>::part_of(block, first, p.rows * p.cols);
+    first += room(p);
+  }
+  return block;
+}
+
+void ParameterRegistry::join_dense() {
+  dense_values_ = dense_block(&Parameter::value);
+}
+
 void ParameterRegistry::initialise(const Context& ctx, std::uint64_t seed) {
   for (Parameter& p : parameters_) {
     // The key leaves room for the redraws of truncated normals.
@@ -201,8 +223,8 @@ void ParameterRegistry::prepare_training(const OptimizerConfig& config) {
       if (p.initial_accumulator != 0) fill_new(slot, p.initial_accumulator);
       p.slots.push_back(std::move(slot));
     }
-    if (!p.table) p.gradient = Buffer<float>(backend_, p.rows * p.cols);
   }
+  dense_gradients_ = dense_block(&Parameter::gradient);
 }
 
 void ParameterRegistry::release_training() {
@@ -210,6 +232,7 @@ void ParameterRegistry::release_training() {
     p.slots.clear();
     p.gradient = Buffer<float>();
   }
+  dense_gradients_ = Buffer<float>();
 }
 
 void ParameterRegistry::add_to(const Context& ctx, SafetensorsWriter& writer,

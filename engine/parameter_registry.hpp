@@ -48,6 +48,9 @@ class ParameterRegistry {
   /// -1 when there is none.
   int find(const std::string& name) const;
 
+  /// Moves all dense parameters, still zero, into one block, in order: so the layers of both towers lie at
+  /// the same distance in every run, and are batched, or not, alike. Called once, when all are registered.
+  void join_dense();
   /// Draws all initial values: element i of parameter p is a function of (seed, name of p, i) alone.
   void initialise(const Context& ctx, std::uint64_t seed);
   /// Chooses each parameter's optimizer by the config's groups and allocates slots and gradients.
@@ -63,7 +66,10 @@ class ParameterRegistry {
   std::int64_t bytes() const;  ///< values, gradients and slots
 
  private:
+  Buffer<float> dense_block(Buffer<float> Parameter::*member);
+
   Backend backend_;
+  Buffer<float> dense_values_, dense_gradients_;  // of parameters that are no tables
   std::deque<Parameter> parameters_;
 };
 

@@ -28,6 +28,7 @@ TwoTower::TwoTower(const Context& ctx, const Config& config, const ModelData& da
   }
   graph_ = std::make_unique<NetworkGraph>(config.networks, std::move(inputs), registry_, plan_,
                                           max_queries, max_candidates, training);
+  registry_.join_dense();
   width_ = graph_->width(graph_->find("query"));
 }
 

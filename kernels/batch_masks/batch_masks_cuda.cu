@@ -88,7 +88,6 @@ __global__ void __launch_bounds__(kThreads)
   SIMT_SHARED_ARRAY(std::int64_t, scratch, [kThreads / kWarp]);
   const std::int64_t i = blockIdx.x, end = offsets[i + 1];
   std::int64_t at = offsets[i];
-  if (at == end) return;
   for (std::int64_t first = 0; first < in.items.size && at < end; first += 32 * kWords) {
     const int words =
         static_cast<int>(min(ceil_div(in.items.size - first, 32), std::int64_t{kWords}));

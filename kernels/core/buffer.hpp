@@ -31,19 +31,33 @@ class Buffer {
         size_(n),
         data_(static_cast<T*>(
             allocate_bytes(backend, checked_product(n, sizeof(T), "Buffer"), fill))) {}
+  /// A part of another buffer, which must outlive it: elements [first, first + n).
+  static Buffer part_of(Buffer& whole, std::int64_t first, std::int64_t n) {
+    require(first >= 0 && n >= 0 && first + n <= whole.size_, "Buffer::part_of: outside of it");
+    Buffer part;
+    part.backend_ = whole.backend_;
+    part.size_ = n;
+    part.data_ = whole.data_ + first;
+    part.owned_ = false;
+    return part;
+  }
   Buffer(Buffer&& o) noexcept
       : backend_(o.backend_),
         size_(std::exchange(o.size_, 0)),
-        data_(std::exchange(o.data_, nullptr)) {}
+        data_(std::exchange(o.data_, nullptr)),
+        owned_(o.owned_) {}
   Buffer& operator=(Buffer&& o) noexcept {
     std::swap(backend_, o.backend_);
     std::swap(size_, o.size_);
     std::swap(data_, o.data_);
+    std::swap(owned_, o.owned_);
     return *this;
   }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
-  ~Buffer() { free_bytes(backend_, data_); }
+  ~Buffer() {
+    if (owned_) free_bytes(backend_, data_);
+  }
 
   Backend backend() const { return backend_; }
   std::int64_t size() const { return size_; }
@@ -66,6 +80,7 @@ class Buffer {
   Backend backend_ = Backend::cpu;
   std::int64_t size_ = 0;
   T* data_ = nullptr;
+  bool owned_ = true;
 };
 
 }  // namespace belfry

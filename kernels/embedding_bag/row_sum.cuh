@@ -31,11 +31,11 @@ struct Chunk {
   std::int64_t end;
   std::int64_t row_end;  ///< of the row's places
 };
-inline std::int64_t chunk_units(const RowPlan& plan) {
-  return plan.capacity + plan.nnz / kEmbeddingGradChunk + 1;
-}
 inline std::int64_t chunk_blocks(const RowPlan& plan) {
   return plan.nnz / kEmbeddingGradChunk + 1;
+}
+inline std::int64_t chunk_units(const RowPlan& plan) {
+  return plan.capacity + chunk_blocks(plan);
 }
 
 /// The later chunk that begins in a block.

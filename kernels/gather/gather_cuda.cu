@@ -20,13 +20,13 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int u = 0; u < kUnroll; ++u) {
     const std::int64_t i = first + u * kThreads;
-    at[u] = i < out.size ? static_cast<std::int64_t>(index[i]) : 0;
+    at[u] = i < out.size ? static_cast<std::int64_t>(index[i]) : 0;  // 0 is inside, if any is
   }
 #pragma unroll
   for (int u = 0; u < kUnroll; ++u) {
     const bool inside = at[u] >= 0 && at[u] < source.size;
     v[u] = inside ? source[at[u]] : T{0};
-    outside |= !inside && first + u * kThreads < out.size;
+    outside |= !inside;
   }
 #pragma unroll
   for (int u = 0; u < kUnroll; ++u) {

@@ -58,14 +58,27 @@ void retrieval_softmax(const Context& ctx, Matrix<const float> queries, std::int
 ///              d_queries [B*heads, D], d_candidates [C,D] f32, both overwritten; both empty: loss only
 /// Empty        B = 0: loss 0, d_candidates 0
 /// Aliasing     outputs overlap neither each other nor the inputs
-/// Cost         6 B heads C D flops, one exp a score
-/// Scratch      a tile of scores, 16 to 64 rows by C (and heads), at most 16 MiB a thread unless 16 rows
+/// Limits       CUDA: at most 32 heads
+/// Cost         CPU: 6 B heads C D flops, one exp a score. CUDA: 8 B heads C D and two exps; rows of more than
+///              128 columns (bf16: 256) and several heads take slower kernels, and score again for each 64
+///              columns (bf16: 128 at 256); hard negatives add 2 B heads C D for each of 6 to 12 digits
+/// Scratch      CPU: a tile of scores, 16 to 64 rows by C (and heads), at most 16 MiB a thread unless 16 rows
 ///              are more; for gradients up to 16 partial d_candidates, 64 MiB in all unless one is more.
+///              CUDA: padded copies of queries and candidates in the precision; for gradients partial sums of
+///              the splits of both passes, 256 MiB each unless one is more; some 64 bytes a row, 270 more with
+///              hard negatives; with ids or masks two bits per 32 queries and 32 candidates.
 ///              Nothing of size B x C
 /// Numerics     f32 products and exps; row sums and the loss in f64; p_ii - 1 without cancellation. A
 ///              column equal to the positive's gets its score, bit for bit. Heads that tie share the gradient
-///              equally. Non-finite loss raises kStatusNonFinite
-/// Determinism  bitwise for any thread count: tiles and partial sums are cut by shape, added in order
+///              equally. Non-finite loss raises kStatusNonFinite.
+///              CUDA against CPU in fp32: scores, ranks and the choice of hard negatives are equal; losses to
+///              1e-6, rows of gradients to 1e-5 of their norm.
+///              bf16 on a GPU of sm_80 or later (fp32 before): inputs and probabilities are rounded to bf16,
+///              sums, exps and row sums are f32, the rest as above. Mean losses to 1e-4, rows of gradients to
+///              2e-2 of their norm where their parts do not cancel. In the choice of hard negatives columns
+///              compare by these scores
+/// Determinism  bitwise for any thread count, any GPU of a generation and any schedule: tiles and partial sums
+///              are cut by shape, added in order
 /// See          tfrs.tasks.Retrieval.call; Yi et al., "Sampling-bias-corrected neural modeling", 2019
 inline void retrieval_softmax(const Context& ctx, Matrix<const float> queries, std::int64_t heads,
                               Matrix<const float> candidates,

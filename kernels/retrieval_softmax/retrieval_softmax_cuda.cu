@@ -24,9 +24,9 @@ void retrieval_softmax(const Context& ctx, Matrix<const float> queries, std::int
   }
   const bool old = gpu_generation() < 8;
   const bool bf16 = options.precision == Precision::bf16 && !old;
-  const retrieval_softmax_kernels::Call call{
-      queries,  heads,     candidates,   options, loss,
-      row_loss, d_queries, d_candidates, old ? 64 : bf16 ? 256 : 128};
+  const retrieval_softmax_kernels::Call call{queries,   heads,        candidates,
+                                             options,   loss,         row_loss,
+                                             d_queries, d_candidates, old ? 64 : bf16 ? 256 : 128};
   bf16 ? run_bf16(ctx, call) : run_fp32(ctx, call);
 }
 

@@ -74,41 +74,43 @@ __global__ void __launch_bounds__(kLossThreads)
 
 /// d_queries of one query and head: the splits' sums, each brought to the row's maximum.
 __global__ void add_d_queries(Merge m, RowPartials p, const float* rescale,
-                                     Matrix<const float> candidates, Matrix<float> d_queries) {
-  for (std::int64_t k = grid_thread(); k < d_queries.rows * d_queries.cols; k += grid_threads()) {
-    const std::int64_t row = k / d_queries.cols, d = k % d_queries.cols;
+                              Matrix<const float> candidates, Matrix<float> d_queries) {
+  for_rows(d_queries.rows, [&](std::int64_t row) {
     const std::int64_t i = row / m.slots.heads;
     const std::int64_t slot = m.slots.slot(i, static_cast<int>(row % m.slots.heads));
-    float sum = 0.0f;
-    for (int s = 0; s < m.splits; ++s) {
-      const std::int64_t at = s * p.slots + slot;
-      sum = fmaf(p.sums[at * m.depth + d], rescale[at], sum);
+    const float positive = m.positive_factor[i] * m.share[slot];
+    for (std::int64_t d = lane_of_warp(); d < d_queries.cols; d += kWarp) {
+      float sum = 0.0f;
+      for (int s = 0; s < m.splits; ++s) {
+        const std::int64_t at = s * p.slots + slot;
+        sum = fmaf(p.sums[at * m.depth + d], rescale[at], sum);
+      }
+      d_queries(row, d) = fmaf(positive, candidates(i, d), sum);
     }
-    d_queries(row, d) = fmaf(m.positive_factor[i] * m.share[slot], candidates(i, d), sum);
-  }
+  });
 }
 
 /// d_candidates: the splits' sums times `factor`, and the positive's part where the column is one.
 __global__ void add_d_candidates(Merge m, ColumnPartials p, float factor,
-                                        Matrix<const float> queries, Matrix<float> d_candidates) {
-  for (std::int64_t k = grid_thread(); k < d_candidates.rows * d_candidates.cols;
-       k += grid_threads()) {
-    const std::int64_t j = k / d_candidates.cols, d = k % d_candidates.cols;
-    float sum = 0.0f;
-    for (int s = 0; s < m.splits; ++s) sum += p.sums[(s * p.rows + j) * m.depth + d];
-    sum *= factor;
-    for (int h = 0; j < m.batch && h < m.slots.heads; ++h) {
-      const float share = m.positive_factor[j] * m.share[m.slots.slot(j, h)];
-      sum = fmaf(share, queries(j * m.slots.heads + h, d), sum);
+                                 Matrix<const float> queries, Matrix<float> d_candidates) {
+  for_rows(d_candidates.rows, [&](std::int64_t j) {
+    for (std::int64_t d = lane_of_warp(); d < d_candidates.cols; d += kWarp) {
+      float sum = 0.0f;
+      for (int s = 0; s < m.splits; ++s) sum += p.sums[(s * p.rows + j) * m.depth + d];
+      sum *= factor;
+      for (int h = 0; j < m.slots.batch && h < m.slots.heads; ++h) {
+        const float positive = m.positive_factor[j] * m.share[m.slots.slot(j, h)];
+        sum = fmaf(positive, queries(j * m.slots.heads + h, d), sum);
+      }
+      d_candidates(j, d) = sum;
     }
-    d_candidates(j, d) = sum;
-  }
+  });
 }
 
 __global__ void write_zeros(Matrix<float> gradient) {
-  for (std::int64_t k = grid_thread(); k < gradient.rows * gradient.cols; k += grid_threads()) {
-    gradient(k / gradient.cols, k % gradient.cols) = 0.0f;
-  }
+  for_rows(gradient.rows, [&](std::int64_t row) {
+    for (std::int64_t d = lane_of_warp(); d < gradient.cols; d += kWarp) gradient(row, d) = 0.0f;
+  });
 }
 
 template <bool kLog2>
@@ -127,18 +129,18 @@ void merge_d_queries(const Context& ctx, const Merge& merge, const RowPartials& 
                      const float* rescale, Matrix<const float> candidates,
                      Matrix<float> d_queries) {
   if (d_queries.empty()) return;
-  launch_loop(ctx, d_queries.rows * d_queries.cols, add_d_queries, merge, partials, rescale,
-              candidates, d_queries);
+  launch_loop(ctx, d_queries.rows * kWarp, add_d_queries, merge, partials, rescale, candidates,
+              d_queries);
 }
 void merge_d_candidates(const Context& ctx, const Merge& merge, const ColumnPartials& partials,
                         float factor, Matrix<const float> queries, Matrix<float> d_candidates) {
   if (d_candidates.empty()) return;
-  launch_loop(ctx, d_candidates.rows * d_candidates.cols, add_d_candidates, merge, partials, factor,
-              queries, d_candidates);
+  launch_loop(ctx, d_candidates.rows * kWarp, add_d_candidates, merge, partials, factor, queries,
+              d_candidates);
 }
 void clear_gradient(const Context& ctx, Matrix<float> gradient) {
   if (gradient.empty()) return;
-  launch_loop(ctx, gradient.rows * gradient.cols, write_zeros, gradient);
+  launch_loop(ctx, gradient.rows * kWarp, write_zeros, gradient);
 }
 
 }  // namespace belfry::cuda::retrieval_softmax_kernels

@@ -16,8 +16,7 @@ __global__ void fill_bias(Vector<const float> from, std::int64_t count, float* t
 /// same[j] = the place in a hash table that all columns with j's id share: no sort, and though places depend
 /// on who comes first, which columns are equal does not. `owners`: a power of two of them, all kNoId.
 __global__ void number_ids(Vector<const std::int64_t> ids, std::uint32_t* owners,
-                                  std::uint32_t places_less_one, std::uint32_t* same,
-                                  std::int64_t count) {
+                           std::uint32_t places_less_one, std::uint32_t* same, std::int64_t count) {
   for (std::int64_t j = grid_thread(); j < count; j += grid_threads()) {
     if (j >= ids.size) {
       same[j] = kNoId;
@@ -47,10 +46,9 @@ struct Marks {
 
 /// Marks pairs of units with equal ids: a warp compares a unit of queries with 32 units of candidates.
 __global__ void mark_hits(const std::uint32_t* same, SlotMap slots, std::int64_t query_units,
-                                 std::int64_t candidate_units, Marks marks) {
+                          std::int64_t candidate_units, Marks marks) {
   const int lane = lane_of_warp();
-  for (std::int64_t task = grid_thread() / kWarp; task < query_units * marks.of_query;
-       task += grid_threads() / kWarp) {
+  for_rows(query_units * marks.of_query, [&](std::int64_t task) {
     const std::int64_t query_unit = task / marks.of_query, word = task % marks.of_query;
     const std::int64_t i = slots.query(query_unit, lane);
     // A value that no column has, where there is no query: places are fewer.
@@ -63,7 +61,7 @@ __global__ void mark_hits(const std::uint32_t* same, SlotMap slots, std::int64_t
 #pragma unroll
       for (int c = 0; c < kUnit / 4; ++c) {
         const uint4 x = columns[c];
-        hit = hit || x.x == own || x.y == own || x.z == own || x.w == own;
+        hit |= (x.x == own) | (x.y == own) | (x.z == own) | (x.w == own);  // no branches
       }
       hits |= static_cast<std::uint32_t>(hit) << u;
     }
@@ -71,18 +69,18 @@ __global__ void mark_hits(const std::uint32_t* same, SlotMap slots, std::int64_t
       hits |= __shfl_xor_sync(kAllLanes, hits, offset);
     }
     if (hits >> lane & 1) marks.set(query_unit, word * 32 + lane);
-  }
+  });
 }
 
 /// Marks pairs of units with masked columns: a warp a query.
 __global__ void mark_masked(RowLists masked, SlotMap slots, Marks marks) {
-  for (std::int64_t i = grid_thread() / kWarp; i < slots.batch; i += grid_threads() / kWarp) {
+  for_rows(slots.batch, [&](std::int64_t i) {
     const std::int64_t unit = slots.slot(i, 0) / kUnit;
     for (std::int64_t k = masked.offsets[i] + lane_of_warp(); k < masked.offsets[i + 1];
          k += kWarp) {
       marks.set(unit, masked.rows[k] / kUnit);
     }
-  }
+  });
 }
 
 const float* copy_bias(const Context& ctx, Vector<const float> from, std::int64_t count) {

@@ -9,8 +9,9 @@
 
 namespace belfry::cuda {
 
-inline constexpr std::int64_t kTilePadding = 128;  // copies of rows end with a whole tile of any kernel
-inline constexpr std::int64_t kMaxHeads = 32;      // the heads of a query lie in one unit
+inline constexpr std::int64_t kTilePadding =
+    128;                                       // copies of rows end with a whole tile of any kernel
+inline constexpr std::int64_t kMaxHeads = 32;  // the heads of a query lie in one unit
 
 /// How many shares the streamed side of a pass is cut into. A block leaves partial sums as large as its
 /// rows, so shares are as few as fill a large GPU once; more where they are long enough not to notice, so
@@ -22,8 +23,8 @@ inline std::int64_t softmax_splits(std::int64_t blocks, std::int64_t streamed_ti
   const std::int64_t fill = kFill / blocks;
   const std::int64_t even = std::min((kEven + blocks - 1) / blocks, streamed_tiles / kLongTiles);
   const std::int64_t affordable = kPartialBytes / std::max<std::int64_t>(1, partial_bytes);
-  return std::max<std::int64_t>(
-      1, std::min({std::max(fill, even), streamed_tiles / 2, affordable}));
+  return std::max<std::int64_t>(1,
+                                std::min({std::max(fill, even), streamed_tiles / 2, affordable}));
 }
 
 /// Columns of the copies: what the narrowest kernel that has the width wants. Wide kernels take any multiple

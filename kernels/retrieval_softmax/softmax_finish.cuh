@@ -10,9 +10,9 @@ namespace belfry::cuda::retrieval_softmax_kernels {
 /// What rows come to, and what the options say of them.
 struct RowResults {
   Vector<const float> weight;
-  double scale;        // of the loss: options.scale [/ B]
+  double scale;  // of the loss: options.scale [/ B]
   double temperature;
-  float in_exponent;   // of a positive's score
+  float in_exponent;  // of a positive's score
   int splits;
   float* rescale;          // [split][slots] of a split's sums, for d_queries
   float* shift;            // [slots] for the column pass
@@ -27,7 +27,6 @@ struct RowResults {
 struct Merge {
   SlotMap slots;
   int depth, splits;
-  std::int64_t batch;
   const float* positive_factor;  // [B]
   const float* share;            // [slots] of the positive's gradient
 };

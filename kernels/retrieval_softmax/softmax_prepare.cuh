@@ -12,38 +12,37 @@ namespace belfry::cuda::retrieval_softmax_kernels {
 inline constexpr int kLoopThreads = 256;
 template <class... P, class... A>
 void launch_loop(const Context& ctx, std::int64_t threads, void (*kernel)(P...), A&&... arguments) {
-  simt::launch({.grid = grid_for(threads, kLoopThreads),
-                .block = kLoopThreads,
-                .stream = &ctx.stream()},
-               kernel, std::forward<A>(arguments)...);
+  simt::launch(
+      {.grid = grid_for(threads, kLoopThreads), .block = kLoopThreads, .stream = &ctx.stream()},
+      kernel, std::forward<A>(arguments)...);
+}
+
+/// Calls f(row) in a whole warp for each of `rows`; f goes over columns by lanes.
+template <class F>
+__device__ __forceinline__ void for_rows(std::int64_t rows, F&& f) {
+  for (std::int64_t row = grid_thread() / kWarp; row < rows; row += grid_threads() / kWarp) f(row);
 }
 
 /// to[slot] = from's row of the slot's query and head, divided, zeros up to `depth` columns and in slots that
 /// have no query. Any alignment and pitch is read.
 template <class Element>
-__global__ void copy_slots(Matrix<const float> from, SlotMap slots, std::int64_t count, float divisor,
-                           Element* to, int depth) {
-  const int pieces = depth / 4;
-  for (std::int64_t k = grid_thread(); k < count * pieces; k += grid_threads()) {
-    const std::int64_t slot = k / pieces;
-    const int column = static_cast<int>(k % pieces) * 4, in_unit = static_cast<int>(slot % kUnit);
+__global__ void copy_slots(Matrix<const float> from, SlotMap slots, std::int64_t count,
+                           float divisor, Element* to, int depth) {
+  for_rows(count, [&](std::int64_t slot) {
+    const int in_unit = static_cast<int>(slot % kUnit), head = slots.head(in_unit);
     const std::int64_t query = slots.query(slot / kUnit, in_unit);
-    const int head = slots.head(in_unit);
-    const bool exists = query < slots.batch && head < slots.heads;
-    float x[4] = {};
-    for (int e = 0; e < 4; ++e) {
-      if (exists && column + e < from.cols) {
-        x[e] = from.row(query * slots.heads + head)[column + e] / divisor;
+    const std::int64_t columns = query < slots.batch && head < slots.heads ? from.cols : 0;
+    const float* row = columns > 0 ? from.row(query * slots.heads + head) : nullptr;
+    for (int d = 2 * lane_of_warp(); d < depth; d += 2 * kWarp) {
+      const float x = d < columns ? row[d] / divisor : 0.0f;
+      const float y = d + 1 < columns ? row[d + 1] / divisor : 0.0f;
+      if constexpr (sizeof(Element) == sizeof(float)) {
+        *reinterpret_cast<float2*>(to + slot * depth + d) = make_float2(x, y);
+      } else {
+        *reinterpret_cast<__nv_bfloat162*>(to + slot * depth + d) = __floats2bfloat162_rn(x, y);
       }
     }
-    if constexpr (sizeof(Element) == sizeof(float)) {
-      *reinterpret_cast<float4*>(to + k * 4) = make_float4(x[0], x[1], x[2], x[3]);
-    } else {
-      for (int e = 0; e < 4; e += 2) {
-        *reinterpret_cast<__nv_bfloat162*>(to + k * 4 + e) = __floats2bfloat162_rn(x[e], x[e + 1]);
-      }
-    }
-  }
+  });
 }
 
 /// `from`, then zeros up to `count`; scratch of the context's arena.

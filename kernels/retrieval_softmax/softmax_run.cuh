@@ -38,8 +38,8 @@ class Run {
     const ArenaScope scope(ctx_);
     plan();
     copy_inputs();
-    job_.leaving = mark_leaving(ctx_, call_.options, job_.slots, job_.query_units,
-                                job_.candidate_units);
+    job_.leaving =
+        mark_leaving(ctx_, call_.options, job_.slots, job_.query_units, job_.candidate_units);
     score_all_positives();
     if (hard_negatives() > 0) find_thresholds();
     pass_rows();
@@ -86,10 +86,10 @@ class Run {
     const std::int64_t more = rows_ + kUnit;  // a unit of positives may start anywhere
     auto* queries = arena_.take<Element>(slots_ * job_.depth);
     auto* candidates = arena_.take<Element>(more * job_.depth);
-    launch_loop(ctx_, slots_ * job_.depth / 4, copy_slots<Element>, call_.queries, job_.slots, slots_, divisor,
-           queries, job_.depth);
-    launch_loop(ctx_, more * job_.depth / 4, copy_slots<Element>, call_.candidates,
-           SlotMap{call_.candidates.rows, 1, 0}, more, 1.0f, candidates, job_.depth);
+    launch_loop(ctx_, slots_ * kWarp, copy_slots<Element>, call_.queries, job_.slots, slots_,
+                divisor, queries, job_.depth);
+    launch_loop(ctx_, more * kWarp, copy_slots<Element>, call_.candidates,
+                SlotMap{call_.candidates.rows, 1, 0}, more, 1.0f, candidates, job_.depth);
     job_.queries = queries;
     job_.candidates = candidates;
     job_.bias = nullptr;
@@ -208,8 +208,7 @@ class Run {
   void finish() {
     const RetrievalSoftmaxOptions& o = call_.options;
     const std::int64_t b = call_.batch();
-    const double scale =
-        static_cast<double>(o.scale) / (o.mean ? static_cast<double>(b) : 1.0);
+    const double scale = static_cast<double>(o.scale) / (o.mean ? static_cast<double>(b) : 1.0);
     const bool factors = !kLog2 || !o.weight.empty();
     results_ = {.weight = o.weight,
                 .scale = scale,
@@ -227,7 +226,7 @@ class Run {
   }
 
   Merge merge(int splits) const {
-    return {job_.slots, job_.depth, splits, call_.batch(), results_.positive_factor, share_};
+    return {job_.slots, job_.depth, splits, results_.positive_factor, share_};
   }
 
   void pass_columns() {

@@ -17,7 +17,8 @@ __global__ void __launch_bounds__(Tile::kThreads)
   static_assert(Tile::kWarps == 1);
   SIMT_DYN_SHARED(WideMemory<Tile>, memory);
   const int query_unit = static_cast<int>(blockIdx.x);
-  const std::int64_t first = job.slots.query(query_unit, 0), slot = query_unit * std::int64_t{kUnit};
+  const std::int64_t first = job.slots.query(query_unit, 0),
+                     slot = query_unit * std::int64_t{kUnit};
   if (first >= job.slots.batch) {  // of the padding
     positive[slot + threadIdx.x] = 0.0f;
     share[slot + threadIdx.x] = 0.0f;
@@ -49,12 +50,12 @@ inline constexpr int kDigitBits = 6, kDigits = 1 << kDigitBits;
 /// A query's search. Phases: the score's digits, the column's digits, done.
 enum class Search : std::int32_t { score, column, done };
 struct Searches {
-  std::uint32_t* key;       // [B] of the threshold, as far as known
-  std::int32_t* last_tie;   // [B]
-  std::int32_t* wanted;     // [B] columns still to be found below what is known
-  Search* phase;            // [B]
-  std::uint32_t* counts;    // [B][kDigits], zero between passes
-  float* threshold;         // [B]
+  std::uint32_t* key;      // [B] of the threshold, as far as known
+  std::int32_t* last_tie;  // [B]
+  std::int32_t* wanted;    // [B] columns still to be found below what is known
+  Search* phase;           // [B]
+  std::uint32_t* counts;   // [B][kDigits], zero between passes
+  float* threshold;        // [B]
 };
 struct Digit {
   Search of;
@@ -86,8 +87,8 @@ __global__ void __launch_bounds__(Tile::kThreads)
   const int split = cut.split(), warp = static_cast<int>(threadIdx.x) / kWarp;
   const int query_unit = cut.tile() * Tile::kWarps + warp;
   const std::int64_t i = job.slots.query(query_unit, lane_of_warp());
-  const bool searching = i < job.slots.batch && searches.phase[i] == digit.of &&
-                         job.slots.head(lane_of_warp()) == 0;
+  const bool searching =
+      i < job.slots.batch && searches.phase[i] == digit.of && job.slots.head(lane_of_warp()) == 0;
   if (!__syncthreads_or(searching)) return;
   auto& counts = memory->counts[warp];
   for (int row = 0; row < kUnit; ++row) {

@@ -7,13 +7,15 @@
 
 namespace belfry::cuda::retrieval_softmax_kernels {
 
-inline constexpr std::uint32_t kNoId = 0xffffffffu;  // in Leaving::same, of rows and columns that there are not
+inline constexpr std::uint32_t kNoId =
+    0xffffffffu;  // in Leaving::same, of rows and columns that there are not
 
 /// Which columns leave which rows. Marks are one bit a pair of units in which something leaves: only those
 /// pairs are looked at element by element.
 struct Leaving {
-  const std::uint32_t* by_query = nullptr;      // [query units][marks_of_query], bit = candidate unit
-  const std::uint32_t* by_candidate = nullptr;  // [candidate units][marks_of_candidate], bit = query unit
+  const std::uint32_t* by_query = nullptr;  // [query units][marks_of_query], bit = candidate unit
+  const std::uint32_t* by_candidate =
+      nullptr;  // [candidate units][marks_of_candidate], bit = query unit
   std::int64_t marks_of_query = 0, marks_of_candidate = 0;
   const std::uint32_t* same = nullptr;  // [whole units] equal where the ids are equal
   RowLists masked;
@@ -131,7 +133,8 @@ __device__ __forceinline__ void drop_masked(Unit& s, const Scores<Element>& job,
   if constexpr (kQueryRows) {
 #pragma unroll
     for (int r = 0; r < 4; ++r) {
-      const std::uint32_t of_row = __shfl_sync(kAllLanes, bits, first_row() + 8 * r) >> first_column();
+      const std::uint32_t of_row =
+          __shfl_sync(kAllLanes, bits, first_row() + 8 * r) >> first_column();
 #pragma unroll
       for (int n = 0; n < 4; ++n) {
         if (of_row >> (8 * n) & 1) s.at(r, n, 0) = kLeft;
@@ -163,13 +166,14 @@ struct OfSlots {
   __device__ __forceinline__ OfSlots(const SlotMap& slots, int query_unit, T none, F&& f) {
 #pragma unroll
     for (int k = 0; k < (kQueryRows ? 4 : 8); ++k) {
-      const int slot =
-          kQueryRows ? first_row() + 8 * k : first_column() + k / 2 * 8 + k % 2;
+      const int slot = kQueryRows ? first_row() + 8 * k : first_column() + k / 2 * 8 + k % 2;
       const std::int64_t i = slots.query(query_unit, slot);
       v[k] = i < slots.batch ? f(i) : none;
     }
   }
-  __device__ __forceinline__ T at(int s, int n, int e) const { return v[kQueryRows ? s : 2 * n + e]; }
+  __device__ __forceinline__ T at(int s, int n, int e) const {
+    return v[kQueryRows ? s : 2 * n + e];
+  }
 };
 
 /// The candidate of an element.
@@ -187,7 +191,8 @@ __device__ __forceinline__ void drop_on_edge(Unit& s, const Scores<Element>& job
       job.slots, query_unit, -1, [](std::int64_t i) { return static_cast<std::int32_t>(i); });
   for_elements([&](int r, int n, int e) {
     const std::int32_t j = candidate_of<kQueryRows>(unit, r, n, e);
-    if (j == positive.at(r, n, e) || j < job.first_column || j >= job.columns) s.at(r, n, e) = kLeft;
+    if (j == positive.at(r, n, e) || j < job.first_column || j >= job.columns)
+      s.at(r, n, e) = kLeft;
   });
 }
 
@@ -279,7 +284,8 @@ struct HeadExchange {
 
   __device__ __forceinline__ void operator()(Unit& s, Unit& share) const {
     const auto is_head = [&](int r, int n, int e) {
-      return slots.head(kQueryRows ? first_row() + 8 * r : first_column() + 8 * n + e) < slots.heads;
+      return slots.head(kQueryRows ? first_row() + 8 * r : first_column() + 8 * n + e) <
+             slots.heads;
     };
     const Unit own = s;
     for_elements([&](int r, int n, int e) {

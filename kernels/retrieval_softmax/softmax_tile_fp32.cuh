@@ -16,10 +16,10 @@ struct Fp32Tile {
   static constexpr int kDepth = kDepthOfTile, kOut = kDepth;
   static constexpr int kWarps = kWarpsOfTile, kThreads = kWarps * kWarp, kRows = kWarps * kUnit;
   static constexpr int kStreamed = 32, kStages = 2, kBlocks = 2;
-  static constexpr int kPitch = kDepth + 4;    // so that 8 rows' float4 lie in different banks
+  static constexpr int kPitch = kDepth + 4;  // so that 8 rows' float4 lie in different banks
   static constexpr int kWeightPitch = kUnit + 4;
   static constexpr int kExchange = kUnit * kWeightPitch;  // floats a warp
-  static constexpr float kSlack = 0.0f;  // the maximum is exact
+  static constexpr float kSlack = 0.0f;                   // the maximum is exact
 
   /// What a warp keeps at hand of its own 32 rows.
   struct Stationary {
@@ -32,7 +32,8 @@ struct Fp32Tile {
   };
 
   /// s += stationary rows times 32 streamed rows. Chains in the order of the depth.
-  static __device__ __forceinline__ void score(Unit& s, const Stationary& a, const float* streamed) {
+  static __device__ __forceinline__ void score(Unit& s, const Stationary& a,
+                                               const float* streamed) {
     const float* q = a.rows + first_row() * kPitch;
     const float* k = streamed + first_column() * kPitch;
 #pragma unroll 1
@@ -82,7 +83,8 @@ struct Fp32Tile {
     for (int j = 0; j < kUnit; j += 4) {
       float4 p[4];
 #pragma unroll
-      for (int s = 0; s < 4; ++s) p[s] = *reinterpret_cast<const float4*>(w + 8 * s * kWeightPitch + j);
+      for (int s = 0; s < 4; ++s)
+        p[s] = *reinterpret_cast<const float4*>(w + 8 * s * kWeightPitch + j);
 #pragma unroll
       for (int jj = 0; jj < 4; ++jj) {
 #pragma unroll

@@ -10,16 +10,15 @@
 
 namespace belfry::cuda::retrieval_softmax_kernels {
 
-inline constexpr int kUnit = 32;  // query slots, or candidates, of a unit: a warp scores one pair of units
+inline constexpr int kUnit =
+    32;  // query slots, or candidates, of a unit: a warp scores one pair of units
 inline constexpr float kLeft = -__builtin_huge_valf();  // score of a column that left its row
 
 /// A warp's 32 x 32 scores as mma.m16n8k16 leaves them, in both precisions: lane l holds rows l / 4 + 8 s
 /// (s < 4) and columns 8 n + 2 (l % 4) + e (n < 4, e < 2). So four lanes have a row, eight have a column.
 struct Unit {
   float v[2][4][4] = {};
-  __device__ __forceinline__ float& at(int s, int n, int e) {
-    return v[s / 2][n][(s % 2) * 2 + e];
-  }
+  __device__ __forceinline__ float& at(int s, int n, int e) { return v[s / 2][n][(s % 2) * 2 + e]; }
   __device__ __forceinline__ float at(int s, int n, int e) const {
     return v[s / 2][n][(s % 2) * 2 + e];
   }
@@ -62,9 +61,7 @@ struct SlotMap {
   __device__ __forceinline__ std::int64_t query(std::int64_t unit, int slot) const {
     return unit * queries_a_unit() + (order(slot) >> bits);
   }
-  __device__ __forceinline__ int head(int slot) const {
-    return order(slot) & ((1 << bits) - 1);
-  }
+  __device__ __forceinline__ int head(int slot) const { return order(slot) & ((1 << bits) - 1); }
   __device__ __forceinline__ std::int64_t slot(std::int64_t query, int head) const {
     const int n = queries_a_unit();
     const int k = (static_cast<int>(query % n) << bits) + head;

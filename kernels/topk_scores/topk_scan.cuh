@@ -27,8 +27,9 @@ struct ScanShape {
   static_assert(kItems % kPanel == 0);
 
   static std::int64_t chunks(std::int64_t dim) { return dim <= kDepth ? 1 : ceil_div(dim, kDepth); }
+  /// Whether all of a tile's queries lie in shared memory at once; within what every architecture has.
   static bool resident(std::int64_t dim, std::int64_t heads) {
-    return heads * chunks(dim) * kDepth * kRows * 4 <= (48 << 10);
+    return (kStages * kItems + heads * chunks(dim) * kRows) * kDepth * 4 <= (52 << 10);
   }
   static std::int64_t shared_bytes(std::int64_t dim, std::int64_t heads) {
     const std::int64_t query_stages = resident(dim, heads) ? heads * chunks(dim) : kStages;

@@ -139,7 +139,6 @@ class ListUpkeep {
       rows_.thresholds[r] = threshold_of(edge);
       rows_.counts[r] = rows_.settled[r] = kept;
     }
-    __syncwarp();
   }
 
   RowState<Shape>& rows_;

@@ -79,11 +79,15 @@ inline void pack_items(const Context& ctx, Matrix<const float> items, std::int64
 /// Empty        Q = 0: no-op; n = 0: all slots empty
 /// Aliasing     out must not overlap the inputs
 /// Cost         2 Q heads n D flops; a scan in tiles that stay in L2 with a threshold filter, no score
-///              matrix
-/// Scratch      per thread a query tile's lists: O(tile k), at most 16 MiB or one list, from the arena; with
-///              few queries partial lists of item ranges, at most n/2 keys a query
+///              matrix (CUDA: but for k > 1024). CUDA with many queries: bf16 tensor cores filter, see README.md
+/// Scratch      CPU: per thread a query tile's lists: O(tile k), at most 16 MiB or one list, from the arena; with
+///              few queries partial lists of item ranges, at most n/2 keys a query. CUDA: lists of 512 MiB, packed
+///              queries of 128 MiB, for k > 1024 scores of 256 MiB, at most (or one tile); and for many queries
+///              6 bytes a component of the items, at most 8 GiB
 /// Numerics     the bit-defined score above; a NaN score never enters a list; +inf and -inf do
-/// Determinism  bitwise_cpu_cuda, any instruction set, tile shape and thread count
+/// Determinism  bitwise_cpu_cuda, any instruction set, tile shape, path, schedule and thread count
+/// Faults       a row of an `only` list outside of the items: the CPU refuses it, CUDA sets
+///              kStatusIdOutOfRange and leaves the row out (a list's first and last row are looked at)
 inline void topk_scores(const Context& ctx, Matrix<const float> queries, std::int64_t heads,
                         const PackedItems& items, const ItemMask& mask, TopK out) {
   require(heads >= 1 && queries.rows == out.scores.rows * heads,
@@ -108,6 +112,7 @@ inline void topk_scores(const Context& ctx, Matrix<const float> queries, std::in
 
 /// The bit-defined score of query i with item rows[i]; row -1 gives NaN.
 /// Shapes       queries [Q*heads, D], rows [Q] i32 in [-1, n), out [Q] f32
+/// Faults       another row: the CPU refuses it, CUDA sets kStatusIdOutOfRange and gives NaN
 /// Determinism  bitwise_cpu_cuda; equals topk_scores's score of the same pair
 inline void pair_scores(const Context& ctx, Matrix<const float> queries, std::int64_t heads,
                         const PackedItems& items, Vector<const std::int32_t> rows,
@@ -130,7 +135,10 @@ inline void pair_scores(const Context& ctx, Matrix<const float> queries, std::in
 /// than the threshold, or equal with a smaller row (row_i = -1: only strictly greater ones). With the
 /// pair's own score and row this is its 0-based rank. A NaN threshold has nothing above it.
 /// Shapes       queries [Q*heads, D], threshold [Q] f32, row [Q] i32, out [Q] i64
-/// Cost         one scan, as topk_scores
+/// Cost         one scan in fp32; CUDA: none with `only` lists, whose rows are scored one by one, as are excluded
+///              rows, whose counts are taken back
+/// Scratch      CUDA: packed queries, at most 128 MiB or one tile
+/// Faults       as topk_scores
 /// Determinism  bitwise_cpu_cuda
 inline void count_above(const Context& ctx, Matrix<const float> queries, std::int64_t heads,
                         const PackedItems& items, const ItemMask& mask,

@@ -134,6 +134,15 @@ class ListScan {
   Lists lists_;
 };
 
+/// Work that a scan has left to an fp32 scan without a sample.
+inline Work left_over(const Call& call, const ChunkScratch& scratch, std::int64_t first,
+                      std::int64_t m) {
+  if (call.limits.rescanned != nullptr) {
+    simt::device_copy(call.limits.rescanned, scratch.failed.count, sizeof(int), call.ctx.stream());
+  }
+  return {first, m, scratch.failed.queries, scratch.failed.count};
+}
+
 /// f(first, queries) for each chunk.
 template <class F>
 void for_each_chunk(std::int64_t queries, std::int64_t chunk, F&& f) {

@@ -22,7 +22,7 @@ void run(const Call& call) {
     const Sample sample = scan.sample(m);
     scan.run(route(call, scratch, first, m), sample);
     if (sample.tiles > 0) {
-      again.run({first, m, scratch.failed.queries, scratch.failed.count}, {});
+      again.run(left_over(call, scratch, first, m), {});
     }
     answer_listed(call, scratch, first, m);
   });

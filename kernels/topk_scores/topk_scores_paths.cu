@@ -21,9 +21,10 @@ bool path_takes(TopKPath path, const TopKShape& shape) {
     case TopKPath::few:
     case TopKPath::many:
       return k <= topk::kBlockK;
-    case TopKPath::tensor:
+    case TopKPath::
+        tensor:  // the heads of a query lie in a block's memory when they are scored again
       return k <= topk::kBlockK && shape.dim >= 1 && shape.dim <= topk::Tensor256::kDepth &&
-             has_bf16_mma();
+             shape.heads <= 32 && has_bf16_mma();
     case TopKPath::matrix:
       return true;
   }

@@ -28,6 +28,9 @@ struct TopKLimits {
   std::int64_t list_bytes = std::int64_t{512} << 20;    ///< lists of candidates
   std::int64_t query_bytes = std::int64_t{128} << 20;   ///< packed queries
   std::int64_t matrix_bytes = std::int64_t{256} << 20;  ///< scores of the path `matrix`
+  /// In the device's memory: gets the number of queries of the last chunk that were scanned again, because
+  /// of a sample or a bound that promised too much. For tests.
+  int* rescanned = nullptr;
 };
 
 /// topk_scores by this path; items.n > 0 and at least one query.

@@ -33,11 +33,12 @@ __device__ inline float residual_above(double squares, float norm, bool has_copy
 template <class Shape>
 __global__ void __launch_bounds__(kPrepareThreads)
     prepare_items(PackedItems items, Vector<const std::uint64_t> allowed_bits, uint4* tiles,
-                  TileNorms* norms, unsigned* candidates, float* rows, int row_pitch) {
+                  TileHead* heads, unsigned* candidates, float* rows, int row_pitch) {
   constexpr int kParts = kPrepareThreads / Shape::kItems, kChunks = Shape::kDepth / 8;
   SIMT_SHARED_ARRAY(double, squares, [kParts][Shape::kItems]);
   SIMT_SHARED_ARRAY(double, residuals, [kParts][Shape::kItems]);
   SIMT_SHARED_ARRAY(unsigned, largest, [2]);
+  SIMT_SHARED(int, missing);
   const int slot = static_cast<int>(threadIdx.x) % Shape::kItems;
   const int part = static_cast<int>(threadIdx.x) / Shape::kItems;
   const std::int64_t item = std::int64_t{blockIdx.x} * Shape::kItems + slot;
@@ -51,6 +52,7 @@ __global__ void __launch_bounds__(kPrepareThreads)
     }
   };
   if (threadIdx.x < 2) largest[threadIdx.x] = 0;
+  if (threadIdx.x == 0) missing = 0;
   double sum = 0;
   float x[8];
   for (int chunk = part; chunk < kChunks; chunk += kParts) {
@@ -85,10 +87,12 @@ __global__ void __launch_bounds__(kPrepareThreads)
                                     (allowed_bits.data[item / 64] >> (item % 64) & 1) != 0);
     const unsigned word = __ballot_sync(kAllLanes, candidate);
     if (slot % kWarp == 0) candidates[item / kWarp] = word;
+    if (!candidate) atomicOr(&missing, 1);
   }
   __syncthreads();
   if (threadIdx.x == 0) {
-    norms[blockIdx.x] = {__uint_as_float(largest[0]), __uint_as_float(largest[1])};
+    heads[blockIdx.x] = {{__uint_as_float(largest[0]), __uint_as_float(largest[1])},
+                         missing == 0 ? 1 : 0};
   }
 }
 
@@ -120,11 +124,12 @@ __global__ void __launch_bounds__(kPrepareThreads)
     norm = max(norm, head_norm);
     residual = max(residual, residual_above(warp_reduce(rest, Sum{}), head_norm, has_copy));
   }
-  constexpr float kUp = 1.002f;  // for the roundings of the bound itself, see README.md
-  const RowBound bound = live
-                             ? RowBound{kUp * (residual + 0x1p-12f * norm), kUp * (norm + residual),
-                                        1.01f * norm, __uint_as_float(0xff800000u)}
-                             : RowBound{0.0f, 0.0f, 0.0f, kNever};
+  constexpr float kUp = 1.002f;  // for the bound's share in the accumulators, see README.md
+  constexpr float kArithmetic = Shape::kSteps * 0x1p-15f;
+  const RowBound bound =
+      live ? RowBound{kUp * (residual + kArithmetic * norm), kUp * (norm + residual), 1.01f * norm,
+                      __uint_as_float(0xff800000u)}
+           : RowBound{0.0f, 0.0f, 0.0f, kNever};
   for (int h = lane; h < heads && first + h < padded_rows; h += kWarp) bounds[first + h] = bound;
 }
 
@@ -138,6 +143,7 @@ __device__ inline Scored rescore(const float* queries, int heads, const float* i
   for (int h = 0; h < heads; ++h) {
     const float* q = queries + h * pitch;
     float s = 0.0f;
+#pragma unroll 4
     for (int k = 0; k < pitch; k += 4) {
       const float4 x = *reinterpret_cast<const float4*>(item + k);
       const float4 v = *reinterpret_cast<const float4*>(q + k);
@@ -153,7 +159,7 @@ __device__ inline Scored rescore(const float* queries, int heads, const float* i
 
 /// One block a position: the bit-defined scores of all that its rows' lists hold. An item that several heads
 /// have listed counts for the head that gives its score.
-__global__ void __launch_bounds__(kFinishThreads)
+__global__ void __launch_bounds__(kFinishThreads, 8)
     merge_tensor(Matrix<const float> queries, int heads, TensorItems items, Lists lists, Work work,
                  int tile_rows, Appended failed, TopK out) {
   SIMT_DYN_SHARED(Key, keys);
@@ -216,18 +222,18 @@ class TensorScan {
     items_.tile_count = tiles;
     items_.row_pitch = static_cast<int>(rounded_up(call_.items.dim, 4));
     auto* copies = arena.take<uint4>(tiles * Shape::kItems * Shape::kDepth / 8);
-    auto* norms = arena.take<TileNorms>(tiles);
+    auto* heads = arena.take<TileHead>(tiles);
     auto* candidates = arena.take<unsigned>(tiles * (Shape::kItems / 32));
     auto* rows = arena.take<float>(items_.n * items_.row_pitch);
     values_ = arena.take<std::uint16_t>(padded_rows_ * Shape::kDepth);
     bounds_ = arena.take<RowBound>(padded_rows_);
     proven_ = arena.take<Key>(padded_rows_);
     items_.tiles = reinterpret_cast<const std::uint16_t*>(copies);
-    items_.norms = norms;
+    items_.heads = heads;
     items_.candidates = candidates;
     items_.rows = rows;
     simt::launch(call_.dims(tiles, kPrepareThreads), prepare_items<Shape>, call_.items,
-                 call_.mask.allowed_bits, copies, norms, candidates, rows, items_.row_pitch);
+                 call_.mask.allowed_bits, copies, heads, candidates, rows, items_.row_pitch);
   }
 
   void run(const Work& work) {
@@ -271,7 +277,7 @@ void run(const Call& call) {
   scan.take_and_prepare();
   for_each_chunk(call.count(), chunk, [&](std::int64_t first, std::int64_t m) {
     scan.run(route(call, scratch, first, m));
-    again.run({first, m, scratch.failed.queries, scratch.failed.count}, {});
+    again.run(left_over(call, scratch, first, m), {});
     answer_listed(call, scratch, first, m);
   });
 }

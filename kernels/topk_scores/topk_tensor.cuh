@@ -18,7 +18,7 @@ struct TensorShape {
   static constexpr int kWarps = Warps, kThreads = Warps * kWarp;
   static constexpr int kWarpRows = 16 * RowTiles, kRows = kWarpRows * Warps;
   static constexpr int kItems = Items;
-  static constexpr int kStages = 4;
+  static constexpr int kStages = 3;
   static constexpr int kGroups =
       8 / RowTiles;  // of 8 items whose scores are looked at together: 32 a lane
   static constexpr int kBlocks = Blocks;  // resident on a multiprocessor
@@ -33,11 +33,16 @@ using Tensor256 = TensorShape<16, 2, 8, 32, 1>;
 struct TileNorms {
   float norm, residual;
 };
+/// What a scan wants to know of a tile of items.
+struct TileHead {
+  TileNorms norms;
+  int whole;  ///< all of its items exist and are allowed
+};
 
 /// Items for the tensor path.
 struct TensorItems {
   const std::uint16_t* tiles = nullptr;  ///< bf16 [tile][8 items][8 dimensions][item][dimension]
-  const TileNorms* norms = nullptr;      ///< [tile]
+  const TileHead* heads = nullptr;       ///< [tile]
   const unsigned* candidates =
       nullptr;                  ///< [tile][kItems / 32]: bits of items that exist and are allowed
   const float* rows = nullptr;  ///< fp32 [n][row_pitch], zeros behind the dimensions

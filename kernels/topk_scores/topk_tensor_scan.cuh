@@ -89,7 +89,7 @@ class BoundLists {
     }
     const float threshold = threshold_of(edge);
     const int kept = warp_compact(keys, count, [&](Key key) {
-      const float error = error_of(bound, items_.norms[row_of(key) / Shape::kItems]);
+      const float error = error_of(bound, items_.heads[row_of(key) / Shape::kItems].norms);
       return !(fmaf(2.25f, error, score_of(key)) < threshold);
     });
     store(r, edge, threshold, kept);
@@ -106,7 +106,7 @@ class BoundLists {
       if (i < count) {
         const Key pushed = keys[i];
         const auto item = static_cast<std::int32_t>(pushed);
-        const TileNorms tile = items_.norms[item / Shape::kItems];
+        const TileNorms tile = items_.heads[item / Shape::kItems].norms;
         const float error = error_of(bound, tile);
         const float sum = __uint_as_float(static_cast<unsigned>(pushed >> 32));
         const float least = error < __uint_as_float(0x7f800000u)
@@ -129,7 +129,6 @@ class BoundLists {
       state_.edges[r] = dead ? kDeadList : edge;
       state_.counts[r] = state_.settled[r] = dead ? 0 : kept;
     }
-    __syncwarp();
   }
 
   TensorState<Shape>& state_;
@@ -303,10 +302,16 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     }
     simt::cp_async_commit();
   }
+  std::int64_t next_tile = order.tile(unit.first);
+  TileHead next_head = items.heads[next_tile];
   int stage = 0;
   for (std::int64_t visit = unit.first; visit < unit.last; ++visit) {
-    const std::int64_t tile = order.tile(visit);
-    const TileNorms norms = items.norms[tile];
+    const std::int64_t tile = next_tile;
+    const TileHead head = next_head;
+    if (visit + 1 < unit.last) {
+      next_tile = order.tile(visit + 1);
+      next_head = items.heads[next_tile];
+    }
     simt::cp_async_wait<Shape::kStages - 2>();
     __syncthreads();  // the stage is there, and the one before is free
     if (visit + Shape::kStages - 1 < unit.last) {
@@ -315,7 +320,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
     }
     simt::cp_async_commit();
     float start[Shape::kRowTiles][4];
-    load_starts<Shape>(state, norms, start);
+    load_starts<Shape>(state, head.norms, start);
     const unsigned* candidates = items.candidates + tile * (Shape::kItems / 32);
 #pragma unroll 1
     for (int first = 0; first < Shape::kItems; first += 8 * Shape::kGroups) {
@@ -323,7 +328,9 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
       multiply<Shape>(a, stages + stage * kStage + first * Shape::kDepth, start, sums);
       unsigned hits = without_sign<Shape>(sums);
       if (hits != 0) {
-        hits &= spread_candidates<Shape>(candidates[first / 32] >> first % 32);
+        if (head.whole == 0) {
+          hits &= spread_candidates<Shape>(candidates[first / 32] >> first % 32);
+        }
         append<Shape>(hits, sums, static_cast<int>(tile) * Shape::kItems + first, lists, state);
       }
     }

@@ -95,12 +95,13 @@ void check_case(const Context& ctx, const Json& test_case) {
     SCOPED_TRACE("candidates in batches of " + std::to_string(batch));
     Buffer<float> packed(Backend::cpu, PackedItems::size(n, dim));
     for (std::int64_t first = 0; first < n; first += batch) {
-      pack_items(ctx, items.slice(first, std::min(batch, n - first)), first, packed.data(), n);
+      tested::pack_items(ctx, items.slice(first, std::min(batch, n - first)), first, packed.data(),
+                         n);
     }
     std::vector<float> scores(static_cast<std::size_t>(q * width));
     std::vector<std::int32_t> rows(scores.size());
-    topk_scores(ctx, {query_values.data(), q, dim}, 1, {packed.data(), n, dim}, mask,
-                {{scores.data(), q, width}, {rows.data(), q, width}});
+    tested::topk_scores(ctx, {query_values.data(), q, dim}, 1, {packed.data(), n, dim}, mask,
+                        {{scores.data(), q, width}, {rows.data(), q, width}});
     for (std::int64_t i = 0; i < q; ++i) {
       Answer answer;
       for (std::int64_t j = i * width; j < i * width + k && rows[j] >= 0; ++j) {
@@ -115,7 +116,7 @@ void check_case(const Context& ctx, const Json& test_case) {
 }
 
 TEST(TopKLayers, AllCases) {
-  const Context ctx(Backend::cpu, 1);
+  const Context ctx = test::make_context();
   for (const auto& file : test::golden_files("topk_layers")) {
     const Json json = test::load_json(file);
     for (const Json& test_case : json.at("cases")) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/bags.hpp"
 #include "tests/support/compare.hpp"
 #include "tests/support/generate.hpp"
 #include "tests/support/targets.hpp"
@@ -16,43 +17,6 @@
 
 namespace belfry::test {
 namespace {
-
-constexpr Pooling kPoolings[] = {Pooling::sum, Pooling::mean, Pooling::sqrtn};
-
-/// Ids in bags, with the vectors they point into.
-struct Bags {
-  std::vector<std::int32_t> ids;
-  std::vector<std::int64_t> offsets;  // empty: one id a bag
-  std::vector<float> weights;         // empty: 1 each
-  Ragged ragged() const {
-    const std::int64_t nnz = static_cast<std::int64_t>(ids.size());
-    return {ids.data(), offsets.empty() ? nullptr : offsets.data(),
-            weights.empty() ? nullptr : weights.data(),
-            offsets.empty() ? nnz : static_cast<std::int64_t>(offsets.size()) - 1, nnz};
-  }
-  std::int64_t begin(std::int64_t b) const { return offsets.empty() ? b : offsets[b]; }
-  std::int64_t end(std::int64_t b) const { return offsets.empty() ? b + 1 : offsets[b + 1]; }
-  double weight(std::int64_t j) const { return weights.empty() ? 1.0 : weights[j]; }
-  /// s_b w_j in float64.
-  double scale(Pooling pooling, std::int64_t b) const {
-    double sum = 0;
-    for (std::int64_t j = begin(b); j < end(b); ++j) {
-      sum += pooling == Pooling::mean ? weight(j) : weight(j) * weight(j);
-    }
-    if (pooling == Pooling::sum) return 1;
-    return sum == 0 ? 0 : pooling == Pooling::mean ? 1 / sum : 1 / std::sqrt(sum);
-  }
-};
-
-Bags random_bags(Random& random, std::int64_t bags, std::int64_t rows, bool ragged, bool weighted,
-                 bool zipf = false) {
-  Bags out;
-  if (ragged) out.offsets = random.offsets(bags, 9);
-  const std::int64_t nnz = ragged ? out.offsets.back() : bags;
-  out.ids = zipf ? random.zipf_ids(nnz, rows, 1.3) : random.ids(nnz, rows);
-  if (weighted) out.weights = random.uniforms(nnz, 0.25, 2.0);
-  return out;
-}
 
 /// d loss / d table in float64, by row, with the sum of the magnitudes of its terms: what float32
 /// rounding is measured against.
@@ -73,29 +37,6 @@ void add_use(Gradient& gradient, const Bags& bags, Pooling pooling, const HostMa
       }
     }
   }
-}
-
-struct RowsOut {
-  std::vector<std::int32_t> rows;
-  HostMatrix values;
-};
-
-RowsOut grad(const Context& ctx, const std::vector<TableUse>& uses, std::int64_t table_rows,
-             std::int64_t width, std::int64_t padding = 0) {
-  std::int64_t capacity = 0, n = -1;
-  for (const TableUse& use : uses) capacity += use.ids.nnz;
-  capacity = std::min(capacity, table_rows);
-  RowsOut out{std::vector<std::int32_t>(capacity), HostMatrix(capacity, width, padding)};
-  tested::embedding_bag_grad(ctx, uses, table_rows,
-                             {out.rows.data(), out.values.view(), &n, capacity});
-  EXPECT_GE(n, 0);
-  EXPECT_LE(n, capacity);
-  EXPECT_TRUE(out.values.padding_intact());
-  out.rows.resize(n);
-  std::vector<float> kept = out.values.values();
-  kept.resize(n * width);
-  out.values = HostMatrix(n, width, kept);
-  return out;
 }
 
 void expect_gradient(const RowsOut& actual, const Gradient& expected, const std::string& what) {
@@ -297,112 +238,6 @@ TEST(EmbeddingBagGrad, SameBitsWhateverTheScheduleInBags) {
   });
 }
 
-TEST(EmbeddingBag, BothBackendsGiveTheSameBits) {
-  Random random(14);
-  const Context ctx = make_context(1), cpu(Backend::cpu, 1);
-  // Widths of every number of lanes, in packs of four or one by one; padding that allows packs or not.
-  for (const std::int64_t width : {1, 2, 4, 8, 12, 16, 33, 64, 100, 128, 132, 260}) {
-    for (const std::int64_t padding : {0, 3, 4}) {
-      const int form = static_cast<int>(random.below(4));
-      const std::int64_t bags = 1 + random.below(70);
-      const Bags in = random_bags(random, bags, 30, form & 1, form & 2, true);
-      const Pooling pooling = kPoolings[random.below(3)];
-      const std::string what = std::to_string(width) + " form " + std::to_string(form);
-      const HostMatrix table = HostMatrix::normal(random, 30, width, 1, padding);
-      HostMatrix y(bags, width, padding, -1.0f), y_cpu = y;
-      tested::embedding_bag(ctx, table.view(), in.ragged(), pooling, y.view());
-      tested::embedding_bag(cpu, table.view(), in.ragged(), pooling, y_cpu.view());
-      expect_equal_bits(y.values(), y_cpu.values(), "lookup " + what);
-      const HostMatrix d_y = HostMatrix::normal(random, bags, width, 1, padding);
-      const Bags other{random.ids(140, 3), {}, {}};  // rows with several chunks
-      const HostMatrix d_other = HostMatrix::normal(random, 140, width, 1, padding);
-      const std::vector<TableUse> uses = {{in.ragged(), pooling, d_y.view()},
-                                          {other.ragged(), Pooling::sum, d_other.view()}};
-      const RowsOut out = grad(ctx, uses, 30, width, padding);
-      const RowsOut out_cpu = grad(cpu, uses, 30, width, padding);
-      expect_equal_bits(out.rows, out_cpu.rows, "rows " + what);
-      expect_equal_bits(out.values.values(), out_cpu.values.values(), "gradient " + what);
-    }
-  }
-}
-
-TEST(EmbeddingBag, NegativeZeroStaysWhatItIs) {
-  const Context ctx = make_context(1);
-  const HostMatrix table(1, 4, {-0.0f, 0.0f, -0.0f, 1.0f});
-  const Bags plain{{0}, {}, {}}, one{{0}, {0, 1}, {}}, bad{{-1, 0}, {0, 2}, {}};
-  for (const Bags& in : {plain, one, bad}) {
-    HostMatrix y(1, 4);
-    tested::embedding_bag(ctx, table.view(), in.ragged(), Pooling::sum, y.view());
-    expect_equal_bits(y.values(), table.values(), "y");
-  }
-  const RowsOut out = grad(ctx, {{plain.ragged(), Pooling::sum, table.view()}}, 1, 4);
-  expect_equal_bits(out.values.values(), table.values(), "gradient");
-}
-
-/// One id a bag and ragged bags, in memory that stays.
-struct HeldUses {
-  Held<std::int32_t> plain, ids;
-  Held<std::int64_t> offsets;
-  Held<float> weights, d_plain, d_bags;
-  std::int64_t width;
-
-  std::vector<TableUse> get() {
-    const std::int64_t bags = offsets.vector().size - 1, n = plain.vector().size;
-    return {{{plain.data(), nullptr, nullptr, n, n}, Pooling::sum, d_plain.matrix(n, width)},
-            {{ids.data(), offsets.data(), weights.data(), bags, ids.vector().size},
-             Pooling::sqrtn,
-             d_bags.matrix(bags, width)}};
-  }
-};
-
-TEST(EmbeddingBag, CanBeReplayed) {
-  Random random(15);
-  const Context ctx = make_context(1), cpu(Backend::cpu, 1);
-  const std::int64_t n = 150, bags = 20, rows = 7, width = 12, nnz = 64;
-  HeldUses held{{ctx, random.ids(n, rows)},
-                {ctx, random.ids(nnz, rows)},
-                {ctx, std::vector<std::int64_t>(bags + 1)},
-                {ctx, random.uniforms(nnz, 0.5, 2)},
-                {ctx, random.normals(n * width)},
-                {ctx, random.normals(bags * width)},
-                width};
-  Held<float> table(ctx, random.normals(rows * width)), y(ctx, std::vector<float>(n * width));
-  Held<std::int32_t> listed(ctx, std::vector<std::int32_t>(rows));
-  Held<float> values(ctx, std::vector<float>(rows * width));
-  Held<std::int64_t> distinct(ctx, {0});
-  const std::vector<TableUse> uses = held.get();
-  Replay replay(ctx, [&] {
-    belfry::embedding_bag(ctx, Matrix<const float>(table.matrix(rows, width)), uses[0].ids,
-                          Pooling::sum, y.matrix(n, width));
-    belfry::embedding_bag_grad(ctx, uses, rows,
-                               {listed.data(), values.matrix(rows, width), distinct.data(), rows});
-  });
-  for (int round = 0; round < 2; ++round) {
-    Bags plain{random.ids(n, rows), {}, {}};
-    Bags ragged{random.ids(nnz, rows), random.offsets(bags, 3), random.uniforms(nnz, 0.5, 2)};
-    held.plain.set(plain.ids);
-    held.ids.set(ragged.ids);
-    held.offsets.set(ragged.offsets);  // fewer ids than there is room for: the rest is left out
-    held.weights.set(ragged.weights);
-    replay.run();
-    ragged.ids.resize(ragged.offsets.back());
-    const HostMatrix d_plain(n, width, held.d_plain.get()), d_bags(bags, width, held.d_bags.get());
-    const HostMatrix host_table(rows, width, table.get());
-    HostMatrix want(n, width);
-    tested::embedding_bag(cpu, host_table.view(), plain.ragged(), Pooling::sum, want.view());
-    expect_equal_bits(y.get(), want.values(), "lookup");
-    const RowsOut out = grad(cpu,
-                             {{plain.ragged(), Pooling::sum, d_plain.view()},
-                              {ragged.ragged(), Pooling::sqrtn, d_bags.view()}},
-                             rows, width);
-    ASSERT_EQ(distinct.get()[0], static_cast<std::int64_t>(out.rows.size()));
-    std::vector<float> sums = values.get();
-    sums.resize(out.rows.size() * width);
-    expect_equal_bits(sums, out.values.values(), "gradient");
-    EXPECT_EQ(ctx.read_state().status, 0u);
-  }
-}
-
 TEST(EmbeddingBagGrad, IsTheDerivativeOfTheLookup) {
   // loss = sum(y * upstream), by finite differences of a float64 lookup.
   const Context ctx = make_context(1);
@@ -465,20 +300,6 @@ TEST(EmbeddingBagGrad, NothingToDo) {
   const Bags empty{{}, {0, 0, 0}, {}};
   const HostMatrix d_y(2, 3);
   EXPECT_TRUE(grad(ctx, {{empty.ragged(), Pooling::mean, d_y.view()}}, 5, 3).rows.empty());
-}
-
-TEST(EmbeddingBagGrad, AllocatesNothingAfterTheFirstStep) {
-  const Context ctx = make_context(2);
-  Random random(13);
-  const std::int64_t n = by_backend(20000, 70);
-  std::int64_t planned = 0;
-  for (int step = 0; step < 4; ++step) {
-    const Bags in = random_bags(random, n, 3000, false, false, step % 2 == 1);
-    const HostMatrix d_y = HostMatrix::normal(random, n, 64);
-    grad(ctx, {{in.ragged(), Pooling::sum, d_y.view()}}, 3000, 64);
-    if (step == 0) planned = ctx.arena().allocations();
-  }
-  EXPECT_EQ(ctx.arena().allocations(), planned);
 }
 
 TEST(EmbeddingBag, RefusesBadArguments) {

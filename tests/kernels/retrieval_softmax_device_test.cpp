@@ -76,15 +76,13 @@ TEST(RetrievalSoftmaxDevice, EveryDepth) {
   for (const Precision precision : {Precision::fp32, Precision::bf16}) {
     unsigned n = 0;
     for (const std::int64_t d : {1, 31, 32, 33, 64, 65, 128, 129, 256, 257, 321}) {
-      for (const bool all : {false, true}) {
-        const std::int64_t b = n % 3 == 0 ? 33 : n % 3 == 1 ? 64 : 7, extra = n % 4 * 33;
-        SCOPED_TRACE(testing::Message() << b << " x " << b + extra << " x " << d << " all " << all
-                                        << " bf16 " << (precision == Precision::bf16));
-        RetrievalProblem p =
-            random_problem(b, b + extra, d, 1, all ? kAll : RetrievalParts{}, ++n);
-        p.precision = precision;
-        expect_oracle(ctx, p);
-      }
+      const std::int64_t b = n % 3 == 0 ? 33 : n % 3 == 1 ? 64 : 7, extra = n % 4 * 33;
+      const bool all = (n / 2 + (precision == Precision::bf16)) % 2 != 0;
+      SCOPED_TRACE(testing::Message() << b << " x " << b + extra << " x " << d << " all " << all
+                                      << " bf16 " << (precision == Precision::bf16));
+      RetrievalProblem p = random_problem(b, b + extra, d, 1, all ? kAll : RetrievalParts{}, ++n);
+      p.precision = precision;
+      expect_oracle(ctx, p);
     }
   }
 }
@@ -180,8 +178,8 @@ TEST(RetrievalSoftmaxDevice, AnyWeight) {
 }
 
 TEST(RetrievalSoftmaxDevice, Bf16NonFiniteInputRaisesTheStatusBit) {
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
-                          std::numeric_limits<float>::infinity()}) {
+  for (const float bad :
+       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     for (int where = 0; where < 3; ++where) {
       const Context ctx = make_context();
       RetrievalProblem p = random_problem(20, 120, 4, 1, {.weight = true}, 1);
@@ -210,7 +208,7 @@ TEST(RetrievalSoftmaxDevice, Bf16LossAloneHasTheSameBits) {
 TEST(RetrievalSoftmaxDevice, SchedulesGiveEqualBits) {
   for (const Precision precision : {Precision::fp32, Precision::bf16}) {
     for (const std::int64_t heads : {1, 2}) {
-      RetrievalProblem p = random_problem(70, 150, heads == 1 ? 40 : 10, heads, kAll, 6, false);
+      RetrievalProblem p = random_problem(45, 100, heads == 1 ? 40 : 10, heads, kAll, 6, false);
       p.precision = precision;
       std::vector<RetrievalOutput> runs;
       for_each_schedule([&] { runs.push_back(run_retrieval(make_context(), p)); });
@@ -256,8 +254,8 @@ std::vector<bool> mined(const std::vector<float>& row, std::int64_t positive, st
 TEST(RetrievalSoftmaxDevice, HardNegativesMatchASort) {
   const Context ctx = make_context();
   std::mt19937 gen(3);
-  for (const std::int64_t c : {7, 33, 200}) {
-    for (const std::int64_t n : {1, 2, 5, 31, 190}) {
+  for (const std::int64_t c : {7, 33, 70}) {
+    for (const std::int64_t n : {1, 4, 31}) {
       for (int kind = 0; kind < 3 && n < c - 1; ++kind) {
         SCOPED_TRACE(testing::Message() << c << " columns, n " << n << ", kind " << kind);
         RetrievalProblem p;

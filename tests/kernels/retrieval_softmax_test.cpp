@@ -58,7 +58,7 @@ TEST(RetrievalSoftmax, ByHand) {
 
 TEST(RetrievalSoftmax, MatchesTheOracleForEveryCombinationOfOptions) {
   const Context ctx = make_context(2);
-  for (unsigned bits = 0; bits < 128; bits += on_device() ? 5 : 1) {
+  for (unsigned bits = 0; bits < 128; bits += on_device() ? 11 : 1) {
     for (const std::int64_t heads : {1, 3}) {
       SCOPED_TRACE(testing::Message() << "options " << bits << ", heads " << heads);
       RetrievalProblem p = random_problem(37, 45, 9, heads, parts_of(bits), bits + 1);
@@ -70,7 +70,7 @@ TEST(RetrievalSoftmax, MatchesTheOracleForEveryCombinationOfOptions) {
 // Sampled softmax: the positives of other rows are no negatives; a task's weight scales everything.
 TEST(RetrievalSoftmax, WithoutInBatchNegativesAndScaled) {
   const Context ctx = make_context(2);
-  for (unsigned bits = 0; bits < 128; bits += on_device() ? 11 : 3) {
+  for (unsigned bits = 0; bits < 128; bits += on_device() ? 31 : 3) {
     for (const std::int64_t extra : {0, 1, 60, 200}) {
       SCOPED_TRACE(testing::Message() << "options " << bits << ", extra " << extra);
       RetrievalProblem p =
@@ -85,10 +85,10 @@ TEST(RetrievalSoftmax, WithoutInBatchNegativesAndScaled) {
 TEST(RetrievalSoftmax, MatchesTheOracleForEveryShape) {
   const Context ctx = make_context(2);
   using Sizes = std::vector<std::int64_t>;
-  const Sizes bs = on_device() ? Sizes{0, 1, 31, 64, 65}
-                               : Sizes{0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 150};
-  const Sizes extras = on_device() ? Sizes{0, 1, 150} : Sizes{0, 1, 31, 97, 400};
-  const Sizes ds = on_device() ? Sizes{0, 1, 32, 33, 100} : Sizes{0, 1, 5, 31, 32, 33, 64, 100};
+  const Sizes bs =
+      on_device() ? Sizes{0, 1, 32, 65} : Sizes{0, 1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 150};
+  const Sizes extras = on_device() ? Sizes{0, 150} : Sizes{0, 1, 31, 97, 400};
+  const Sizes ds = on_device() ? Sizes{0, 1, 33, 100} : Sizes{0, 1, 5, 31, 32, 33, 64, 100};
   for (const std::int64_t b : bs) {
     for (const std::int64_t extra : extras) {
       for (const std::int64_t d : ds) {
@@ -161,7 +161,7 @@ TEST(RetrievalSoftmax, FiniteDifferences) {
     const RetrievalOutput given = run_retrieval(ctx, p);
     const auto check = [&](std::vector<float>& values, const std::vector<double>& gradient,
                            const std::vector<float>& op_gradient) {
-      for (std::size_t k = 0; k < values.size(); ++k) {
+      for (std::size_t k = 0; k < values.size(); k += on_device() ? 3 : 1) {
         const float x = values[k], step = 1.0f / 512;
         values[k] = x + step;
         const double up = oracle(p).loss, op_up = run_retrieval(ctx, p).loss;
@@ -218,7 +218,8 @@ TEST(RetrievalSoftmax, LossAloneHasTheSameBits) {
   const Context ctx = make_context(2);
   for (const unsigned bits : {0u, 15u, 16u, 127u}) {
     for (const std::int64_t heads : {1, 2}) {
-      RetrievalProblem p = random_problem(130, 300, 20, heads, parts_of(bits), 9, false);
+      const std::int64_t b = on_device() ? 40 : 130, c = on_device() ? 90 : 300;
+      RetrievalProblem p = random_problem(b, c, 20, heads, parts_of(bits), 9, false);
       const RetrievalOutput with = run_retrieval(ctx, p), without = run_retrieval(ctx, p, false);
       EXPECT_EQ(with.loss, without.loss);
       EXPECT_EQ(with.row_loss, without.row_loss);
@@ -316,8 +317,8 @@ TEST(RetrievalSoftmax, PitchedRowsAreReadAndWrittenInPlace) {
     for (std::int64_t i = 0; i < 20; ++i) std::copy_n(&p.queries[i * d], d, &q[i * pitch]);
     for (std::int64_t j = 0; j < 30; ++j) std::copy_n(&p.candidates[j * d], d, &c[j * pitch]);
     double loss = 0;
-    tested::retrieval_softmax(ctx, {q.data(), 20, d, pitch}, 1, {c.data(), 30, d, pitch}, {}, &loss, {},
-                              {dq.data(), 20, d, pitch}, {dc.data(), 30, d, pitch});
+    tested::retrieval_softmax(ctx, {q.data(), 20, d, pitch}, 1, {c.data(), 30, d, pitch}, {}, &loss,
+                              {}, {dq.data(), 20, d, pitch}, {dc.data(), 30, d, pitch});
     EXPECT_EQ(loss, plain.loss);
     for (std::int64_t j = 0; j < 30; ++j) {
       for (std::int64_t k = 0; k < pitch; ++k) {
@@ -339,7 +340,7 @@ TEST(RetrievalSoftmax, NonFiniteInputRaisesTheStatusBit) {
     for (const std::int64_t heads : {1, 2}) {
       for (const std::int64_t hard : {0, 2}) {
         for (int where = 0; where < 5; ++where) {
-          if (on_device() && (where + hard) % 2 != 0) continue;
+          if (on_device() && (where + hard / 2 + heads) % 4 != 0) continue;
           SCOPED_TRACE(testing::Message() << bad << " " << heads << " " << hard << " " << where);
           const Context ctx = make_context(1);
           RetrievalProblem p = random_problem(20, 120, 4, heads, {.weight = true}, 1);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What CUDA says of warps: shuffles, votes, matches, reductions, masks, tiles; and the wrappers of PTX:
-// mma, ldmatrix, cp.async. Runs on the executor, and compiled by nvcc on a GPU.
+// mma, ldmatrix, cp.async, exp2. Runs on the executor, and compiled by nvcc on a GPU.
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -261,6 +263,53 @@ TEST(Wrappers, Mma) {
   });
 }
 
+/// What kernels/topk_scores/README.md assumes of the hardware, 3.: an error of at most 2^-17 (|c| + sum |a b|) +
+/// 2^-120, whatever cancels or lies far apart; and an infinite start without sign keeps no sign.
+TEST(Wrappers, MmaErrorIsBounded) {
+  unsigned state = 12345;
+  const auto next = [&state](unsigned below) {
+    state = state * 1664525u + 1013904223u;
+    return (state >> 8) % below;
+  };
+  const auto value = [&](int spread) {
+    const float m = 1.0f + static_cast<float>(next(1u << 20)) * 0x1p-20f;
+    const int e = static_cast<int>(next(static_cast<unsigned>(2 * spread + 1))) - spread;
+    return std::ldexp(next(2) == 0 ? m : -m, e);
+  };
+  for (const int spread : {0, 1, 4, 12, 40}) {
+    for (int round = 0; round < 20; ++round) {
+      std::vector<__nv_bfloat16> a(16 * 16), b(16 * 8);
+      std::vector<float> c(16 * 8);
+      for (auto& x : a) x = __float2bfloat16(value(spread));
+      for (auto& x : b) x = __float2bfloat16(value(spread));
+      for (int i = 0; i < 128; ++i) {
+        double sum = 0;  // start at minus the sum: all of it cancels
+        for (int k = 0; k < 16; ++k) {
+          sum += double{__bfloat162float(a[i / 8 * 16 + k])} * __bfloat162float(b[k * 8 + i % 8]);
+        }
+        c[i] = round % 2 == 0 ? -static_cast<float>(sum) : value(spread);
+      }
+      c[7] = std::numeric_limits<float>::infinity();
+      DeviceArray<__nv_bfloat16> da(a), db(b);
+      DeviceArray<float> dc(c), dd(128);
+      simt::launch({.grid = 1, .block = 32}, one_mma, da.data(), db.data(), dc.data(), dd.data());
+      const auto got = dd.host();
+      EXPECT_EQ(got[7], c[7]);
+      for (int i = 0; i < 128; ++i) {
+        if (i == 7) continue;
+        double sum = c[i], size = std::abs(c[i]);
+        for (int k = 0; k < 16; ++k) {
+          const double product =
+              double{__bfloat162float(a[i / 8 * 16 + k])} * __bfloat162float(b[k * 8 + i % 8]);
+          sum += product;
+          size += std::abs(product);
+        }
+        ASSERT_LE(std::abs(got[i] - sum), 0x1p-17 * size + 0x1p-120) << "spread " << spread;
+      }
+    }
+  }
+}
+
 __global__ void load_matrices(const std::uint16_t* in, std::uint32_t* out) {
   SIMT_SHARED_ARRAY(uint4, rows, [32]);  // four 8x8 matrices, one row a lane
   const int lane = static_cast<int>(threadIdx.x);
@@ -301,6 +350,62 @@ TEST(Wrappers, Ldmatrix) {
       }
     }
   });
+}
+
+/// What retrieval_softmax assumes of the hardware: the transposed product has the same bits, so that a score
+/// is the same in its row pass and its column pass.
+TEST(Wrappers, MmaOfSwappedOperandsIsTheTransposed) {
+  unsigned state = 99;
+  const auto value = [&state] {
+    state = state * 1664525u + 1013904223u;
+    const float m = static_cast<float>(state >> 8) * 0x1p-23f - 1.0f;
+    return std::ldexp(m, static_cast<int>(state >> 4 & 7) - 4);
+  };
+  for (int round = 0; round < 20; ++round) {
+    std::vector<__nv_bfloat16> a(16 * 16), b(16 * 8), at(16 * 8), bt(16 * 16);
+    std::vector<float> c(16 * 8), ct(16 * 8);
+    for (int i = 0; i < 8; ++i) {
+      for (int k = 0; k < 16; ++k) {
+        at[k * 8 + i] = a[i * 16 + k] = __float2bfloat16(value());
+        bt[i * 16 + k] = b[k * 8 + i] = __float2bfloat16(value());
+      }
+      for (int j = 0; j < 8; ++j) ct[j * 8 + i] = c[i * 8 + j] = value();
+    }
+    DeviceArray<__nv_bfloat16> da(a), db(b), dat(at), dbt(bt);
+    DeviceArray<float> dc(c), dct(ct), dd(128), ddt(128);
+    simt::launch({.grid = 1, .block = 32}, one_mma, da.data(), db.data(), dc.data(), dd.data());
+    simt::launch({.grid = 1, .block = 32}, one_mma, dbt.data(), dat.data(), dct.data(), ddt.data());
+    const auto got = dd.host(), transposed = ddt.host();
+    for (int i = 0; i < 64; ++i)
+      EXPECT_EQ(got[i], transposed[i % 8 * 8 + i / 8]) << round << " " << i;
+  }
+}
+
+__global__ void powers_of_two(const float* x, float* y, int n) {
+  for (int i = static_cast<int>(threadIdx.x); i < n; i += 32) y[i] = simt::exp2_approx(x[i]);
+}
+
+TEST(Wrappers, Exp2Approx) {
+  const float inf = std::numeric_limits<float>::infinity();
+  std::vector<float> in = {0, 1, -1, 8, -125.5f, -127, -200, -inf, inf, 128.5f};
+  for (float x = -126; x < 20; x += 0.37f) in.push_back(x);
+  in.push_back(std::numeric_limits<float>::quiet_NaN());
+  DeviceArray<float> x(in), y(x.size());
+  simt::launch({.grid = 1, .block = 32}, powers_of_two, x.data(), y.data(),
+               static_cast<int>(in.size()));
+  const auto got = y.host();
+  EXPECT_EQ(got[0], 1.0f);
+  EXPECT_EQ(got[1], 2.0f);
+  EXPECT_EQ(got[5], 0.0f);  // would be subnormal
+  EXPECT_EQ(got[7], 0.0f);
+  EXPECT_EQ(got[8], inf);
+  EXPECT_EQ(got[9], inf);
+  for (std::size_t i = 0; i + 1 < in.size(); ++i) {
+    const double exact = std::exp2(double{in[i]});
+    if (exact < 0x1p-126 || exact > 0x1p127) continue;
+    EXPECT_NEAR(got[i] / exact, 1, 0x1p-21) << in[i];
+  }
+  EXPECT_TRUE(std::isnan(got.back()));
 }
 
 /// Two groups under way at once; waits for the older one, then for all. Odd copies are cut short.

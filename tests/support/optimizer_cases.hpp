@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The optimizers that tests go through.
+// The optimizers that tests go through, parameters and gradients for them.
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/optimizer_step/optimizer_step.hpp"
 #include "tests/support/device_twin.hpp"
+#include "tests/support/generate.hpp"
 
 namespace belfry::test {
 
@@ -49,6 +51,58 @@ inline std::vector<NamedOptions> all_options() {
   add("amsgrad", OptimizerKind::adam, [](O o) { o.amsgrad = true, o.beta_2 = 0.9f; });
   add("adamw", OptimizerKind::adam, [](O o) { o.weight_decay = 0.3f; });
   return all;
+}
+
+/// A parameter with its slots, and a float64 copy that the oracle moves.
+struct Parameter {
+  OptimizerOptions options;
+  HostMatrix w, slot[3];
+  std::vector<double> w64, slot64[3];
+
+  Parameter(const OptimizerOptions& o, HostMatrix start, std::int64_t padding = 0)
+      : options(o), w(std::move(start)) {
+    const bool sums = o.kind == OptimizerKind::adagrad || o.kind == OptimizerKind::rowwise_adagrad;
+    for (int s = 0; s < slot_count(o); ++s) {
+      slot[s] = HostMatrix(w.rows(), slot_width(o, w.cols()), padding, sums ? 0.125f : 0.0f);
+      const std::vector<float> values = slot[s].values();
+      slot64[s].assign(values.begin(), values.end());
+    }
+    const std::vector<float> values = w.values();
+    w64.assign(values.begin(), values.end());
+  }
+  OptimizerSlots slots() { return {slot[0].view(), slot[1].view(), slot[2].view()}; }
+  bool padding_intact() const {
+    return w.padding_intact() && slot[0].padding_intact() && slot[1].padding_intact() &&
+           slot[2].padding_intact();
+  }
+};
+
+/// A random list of distinct rows, as embedding_bag_grad makes it.
+struct Rows {
+  std::vector<std::int32_t> rows;
+  HostMatrix values;
+  std::int64_t n = 0;
+  RowGradient get() { return {rows.data(), values.view(), &n, values.rows()}; }
+  std::vector<double> dense(std::int64_t table_rows) const {
+    std::vector<double> out(table_rows * values.cols());
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t d = 0; d < values.cols(); ++d)
+        out[rows[i] * values.cols() + d] = values(i, d);
+    }
+    return out;
+  }
+};
+
+inline Rows random_rows(Random& random, std::int64_t table_rows, std::int64_t width, double share,
+                        std::int64_t padding = 0) {
+  Rows out;
+  for (std::int64_t r = 0; r < table_rows; ++r) {
+    if (random.uniform() < share) out.rows.push_back(static_cast<std::int32_t>(r));
+  }
+  out.n = static_cast<std::int64_t>(out.rows.size());
+  out.values = HostMatrix::normal(random, out.n + 2, width, 1, padding);  // capacity above n
+  out.rows.resize(out.n + 2, -1);
+  return out;
 }
 
 }  // namespace belfry::test

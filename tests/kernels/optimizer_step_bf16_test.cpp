@@ -1,66 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tables stored in bf16: lookup and updates, against the float32 ops on the widened table.
+// Tables stored in bf16: updates, against the float32 op on the widened table.
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
+#include "tests/support/bf16_table.hpp"
 #include "tests/support/compare.hpp"
 #include "tests/support/generate.hpp"
 #include "tests/support/optimizer_cases.hpp"
-#include "tests/support/tested_embedding_bag.hpp"
 #include "tests/support/tested_optimizer_step.hpp"
 #include "tests/support/variants.hpp"
 
 namespace belfry::test {
 namespace {
 
-struct Table {
-  std::int64_t rows, width, pitch;
-  std::vector<bf16> data;
-
-  Table(Random& random, std::int64_t r, std::int64_t d, std::int64_t padding)
-      : rows(r), width(d), pitch(d + padding) {
-    for (std::int64_t i = 0; i < rows * pitch; ++i) {
-      data.push_back(round_to_nearest(static_cast<float>(random.normal())));
-    }
-  }
-  Matrix<bf16> view() { return {data.data(), rows, width, pitch}; }
-  /// In float32.
-  HostMatrix wide() const {
-    HostMatrix out(rows, width);
-    for (std::int64_t r = 0; r < rows; ++r) {
-      for (std::int64_t d = 0; d < width; ++d) out(r, d) = to_float(data[r * pitch + d]);
-    }
-    return out;
-  }
-};
-
 const std::int64_t kWidths[] = {1, 3, 8, 16, 20, 33, 64, 128, 264, 300};
-
-TEST(Bf16Tables, LookupIsTheLookupOfTheWidenedTable) {
-  const Context ctx = make_context(1), cpu(Backend::cpu, 1);
-  for (const std::int64_t width : kWidths) {
-    for (const std::int64_t padding : {0, 3, 8}) {
-      for (const int form : {0, 1, 2, 3}) {
-        Random random(static_cast<std::uint64_t>(width));
-        Table table(random, 25, width, padding);
-        const std::vector<std::int64_t> offsets = random.offsets(40, 9);
-        const std::int64_t nnz = form & 1 ? offsets.back() : 40;
-        const std::vector<std::int32_t> ids = random.ids(nnz, 27);  // some lie outside
-        const std::vector<float> weights = random.uniforms(nnz, 0.25, 2);
-        const Ragged bags{ids.data(), form & 1 ? offsets.data() : nullptr,
-                          form & 2 ? weights.data() : nullptr, 40, nnz};
-        HostMatrix y(40, width, padding, -1.0f), want(40, width);
-        tested::embedding_bag(ctx, table.view(), bags, Pooling::sqrtn, y.view());
-        const HostMatrix wide = table.wide();
-        tested::embedding_bag(cpu, wide.view(), bags, Pooling::sqrtn, want.view());
-        expect_equal_bits(y.values(), want.values(), "width " + std::to_string(width));
-        EXPECT_TRUE(y.padding_intact());
-      }
-    }
-  }
-}
 
 /// A list of rows with their gradient, and float slots.
 struct Step {
@@ -81,7 +38,7 @@ struct Step {
   OptimizerSlots slots() { return {slot[0].view(), slot[1].view(), slot[2].view()}; }
 };
 
-TEST(Bf16Tables, UpdateIsTheFloatUpdateRoundedByTheKey) {
+TEST(OptimizerStepBf16, UpdateIsTheFloatUpdateRoundedByTheKey) {
   const std::uint64_t seed = 0x123456789abcdefu;
   const Context ctx = make_context(2, seed), cpu(Backend::cpu, 2, seed);
   for (const NamedOptions& named : all_options()) {
@@ -92,7 +49,7 @@ TEST(Bf16Tables, UpdateIsTheFloatUpdateRoundedByTheKey) {
           o.sparse = sparse;
           o.table = 5;
           Random random(static_cast<std::uint64_t>(width + padding));
-          Table table(random, 40, width, padding);
+          Bf16Table table(random, 40, width, padding);
           Step step(random, o, 40, width), wide_step = step;
           HostMatrix wide = table.wide();
           const std::string what = named.name + " width " + std::to_string(width);
@@ -121,12 +78,12 @@ TEST(Bf16Tables, UpdateIsTheFloatUpdateRoundedByTheKey) {
   EXPECT_EQ(ctx.read_state().status, 0u);
 }
 
-TEST(Bf16Tables, SmallUpdatesAddUpInTheMean) {
+TEST(OptimizerStepBf16, SmallUpdatesAddUpInTheMean) {
   // Steps of a hundredth of the distance between two values: rounding to the nearest would never move.
   const Context ctx = make_context(1, 3);
   Random random(4);
   const std::int64_t rows = 40, width = 24;
-  Table table(random, rows, width, 0);
+  Bf16Table table(random, rows, width, 0);
   std::fill(table.data.begin(), table.data.end(), round_to_nearest(1.0f));
   OptimizerOptions o;
   o.kind = OptimizerKind::sgd;
@@ -144,14 +101,14 @@ TEST(Bf16Tables, SmallUpdatesAddUpInTheMean) {
   EXPECT_NEAR((mean - 1) / 0x1p-7, 1.0, 4 / std::sqrt(960.0));
 }
 
-TEST(Bf16Tables, RowsOutsideAndNonFiniteValuesAreReported) {
+TEST(OptimizerStepBf16, RowsOutsideAndNonFiniteValuesAreReported) {
   OptimizerOptions o;
   o.kind = OptimizerKind::sgd;
   for (const std::int32_t row : {-1, 3, 1}) {
     const Context ctx = make_context(1);
     set_step(ctx, 0, 0.1f);
     Random random(5);
-    Table table(random, 3, 8, 0);
+    Bf16Table table(random, 3, 8, 0);
     const std::vector<float> before = table.wide().values();
     std::vector<std::int32_t> listed{row};
     HostMatrix g(1, 8, 0, std::numeric_limits<float>::infinity());

@@ -1,0 +1,133 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: Apache-2.0
+# The steps of gpu_run.sh, which sources this. A step writes into $results, is done again from where it was cut
+# off, and returns 75 where the time is up.
+
+step_machine() {
+  {
+    nvidia-smi
+    nvidia-smi --query-gpu=name,compute_cap,driver_version,memory.total,clocks.max.sm,power.limit --format=csv
+    nvcc --version
+    c++ --version | head -1
+    cmake --version | head -1
+    lscpu | head -20
+    python3 -c 'import torch; print("torch", torch.__version__)'
+  } >"$results/machine.txt" 2>&1
+  return 0
+}
+
+# nvcc, CMake and a compiler build the tree; where that fails, the carried binaries serve.
+step_build() {
+  if command -v nvcc >/dev/null && command -v cmake >/dev/null; then
+    if limited "$(left 580)" "$results/build.log" tools/gpu_build.sh "$bin"; then
+      echo built >"$results/binaries.txt"
+      return 0
+    fi
+    grep -m 3 -iE 'error' "$results/build.log" | cut -c1-300
+  fi
+  if [ ! -d bundle/bin ]; then
+    say "the build failed ($results/build.log), and no binaries were carried"
+    return 1
+  fi
+  say "no build; using the carried binaries"
+  rm -rf "$bin" && mkdir -p "$bin" && cp bundle/bin/* "$bin" && echo carried >"$results/binaries.txt"
+}
+
+# Test binaries: the executor's conformance suite, then ops with stale or never seen kernels, then the rest.
+test_order() {
+  local every op
+  every=$(cd "$bin" && ls -d gpu_*)
+  {
+    grep conformance <<<"$every"
+    timeout 120 python3 tools/ledger.py status --order 2>/dev/null | awk '$1 != "valid" { print $2 }' | awk '!seen[$0]++' |
+      while read -r op; do grep "^gpu_$op" <<<"$every"; done
+    echo "$every"
+  } | awk '!seen[$0]++'
+}
+step_tests() {
+  local name code failed=0
+  mkdir -p "$results/tests"
+  for name in $(test_order); do
+    if [ ! -f "$results/tests/$name.exit" ]; then
+      [ "$(left 300)" -ge 20 ] || return 75
+      BELFRY_LAUNCH_COUNTS="$results/tests/$name.launches" limited "$(left 300)" "$results/tests/$name.log" \
+        "${runner[@]}" "$bin/$name" --gtest_brief=1 --gtest_output="xml:$results/tests/$name.xml"
+      echo $? >"$results/tests/$name.exit"
+    fi
+    code=$(cat "$results/tests/$name.exit")
+    [ "$code" = 0 ] || { failed=1; say "$name failed, exit code $code"; }
+  done
+  return $failed
+}
+
+# The tests' shapes are small already. A tool that finds something says so by exit code 86.
+sanitize_one() {
+  local tool=$1 name=$2 log=$results/sanitizer/$1.$2.log code
+  limited "$(left 240)" "$log" "${runner[@]}" compute-sanitizer --tool "$tool" --error-exitcode 86 \
+    "$bin/$name" --gtest_brief=1
+  code=$?
+  [ "$code" = 124 ] && [ "$(left 240)" -lt 20 ] && return  # cut off, not too slow: again next time
+  echo "$code" >"$results/sanitizer/$tool.$name.exit"
+}
+step_sanitize() {
+  local tool name bad
+  command -v compute-sanitizer >/dev/null || { say "no compute-sanitizer"; return 1; }
+  mkdir -p "$results/sanitizer"
+  for tool in memcheck racecheck synccheck initcheck; do
+    for name in $(test_order); do
+      [ -f "$results/sanitizer/$tool.$name.exit" ] && continue
+      [ "$(left 240)" -ge 20 ] || { wait; return 75; }
+      while [ "$(jobs -rp | wc -l)" -ge 4 ]; do wait -n; done
+      sanitize_one "$tool" "$name" &
+    done
+  done
+  wait
+  bad=$(grep -Lx 0 "$results"/sanitizer/*.exit)
+  [ -z "$bad" ] || { say "not clean: $(basename -a $bad | tr '\n' ' ')"; return 1; }
+}
+
+step_bench() {
+  local path name failed=0
+  mkdir -p "$results/bench"
+  for path in "$bin"/*_cuda; do
+    [ -x "$path" ] || { say "no benchmarks"; return 1; }
+    name=$(basename "$path")
+    [ -f "$results/bench/$name.exit" ] && continue
+    [ "$(left 240)" -ge 20 ] || return 75
+    limited "$(left 240)" "$results/bench/$name.log" "${runner[@]}" "$path" \
+      --json "$results/bench/$name.json"
+    echo $? >"$results/bench/$name.exit"
+    [ "$(cat "$results/bench/$name.exit")" = 0 ] || { failed=1; say "$name failed"; }
+  done
+  return $failed
+}
+
+step_peers() {
+  python3 -c 'import torch' 2>/dev/null || { say "no PyTorch: no comparison"; return 0; }
+  limited "$(left 560)" "$results/peers.log" python3 bench/peers/torch_two_tower.py --out "$results/peers.json"
+}
+
+# The whole command, from a file of ratings to a trained model, and its answers for everybody.
+step_train() {
+  local data=build/gpu/ratings.csv run=build/gpu/run device failed=0
+  [ -f "$data" ] || python3 tools/make_ratings.py 5000000 "$data" || return 1
+  for device in cuda cpu; do
+    [ "$device" = cpu ] && [ "$(left 200)" -lt 200 ] && break
+    rm -rf "$run-$device"
+    limited "$(left 200)" "$results/train-$device.log" "${runner[@]}" "$bin/belfry" train "$data" --out "$run-$device" \
+      --device "$device" --json --seed 1 train.epochs=1 train.batch_size=8192 || failed=1
+  done
+  limited "$(left 120)" "$results/recommend.log" "${runner[@]}" "$bin/belfry" recommend "$run-cuda" --all -k 100 --device cuda \
+    -o build/gpu/recommendations.csv || failed=1
+  cp "$run-cuda/metrics.jsonl" "$results/train-metrics.jsonl" 2>/dev/null
+  return $failed
+}
+
+step_record() {
+  python3 tools/gpu_record.py "$results" || return 1
+  if git rev-parse HEAD >/dev/null 2>&1; then
+    python3 tools/ledger.py add "$results/run.json"
+  else
+    say "no git history here: take $results along, then tools/ledger.py add .../run.json"
+  fi
+}
