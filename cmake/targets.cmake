@@ -4,11 +4,6 @@
 # One op: kernels/NAME/NAME_cpu.cpp, and the folder's kernel files (.cu) where CUDA is built.
 set_property(GLOBAL PROPERTY BELFRY_OPS "")
 function(belfry_add_op name)
-  if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/${name}_cpu.cpp)  # DEV-ONLY
-    message(STATUS "missing ${name}")
-    set_property(GLOBAL APPEND PROPERTY BELFRY_OPS_MISSING ${name})
-    return()
-  endif()
   target_sources(belfry_kernels PRIVATE ${name}/${name}_cpu.cpp)
   file(GLOB kernel_files CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cu)
   if(BELFRY_CUDA)
@@ -34,10 +29,6 @@ function(belfry_write_built_ops folder cuda)
       string(APPEND BELFRY_OPS "inline constexpr bool ${op} = false;\n")
     endif()
   endforeach()
-  get_property(missing GLOBAL PROPERTY BELFRY_OPS_MISSING)  # DEV-ONLY
-  foreach(op IN LISTS missing)
-    string(APPEND BELFRY_OPS "inline constexpr bool ${op} = false;\n")
-  endforeach()
   configure_file(${CMAKE_SOURCE_DIR}/kernels/core/built_ops.hpp.in
                  ${folder}/kernels/core/built_ops.hpp @ONLY)
 endfunction()
@@ -45,10 +36,6 @@ endfunction()
 # One test executable per source file; CTest names are PREFIX.Suite.Case. Those of prefix "cli" run the
 # `belfry` command.
 function(belfry_add_test prefix source)
-  if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})  # DEV-ONLY
-    message(STATUS "missing ${source}")
-    return()
-  endif()
   get_filename_component(stem ${source} NAME_WE)
   string(REPLACE "." "_" target "${prefix}_${stem}")
   add_executable(${target} ${source})
@@ -73,9 +60,6 @@ endfunction()
 # builds of the executor (simt-BUILD.*, cmake/simt.cmake) and on a GPU (gpu.*, where asked for). OPS are those
 # whose kernels it needs, the ones that they call included. DEVICE_ONLY leaves the CPU out.
 function(belfry_add_kernel_test prefix source)
-  if(NOT EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})  # DEV-ONLY
-    return()
-  endif()
   cmake_parse_arguments(PARSE_ARGV 2 arg "DEVICE_ONLY" "" "OPS")
   if(NOT arg_DEVICE_ONLY)
     belfry_add_test(${prefix} ${source})

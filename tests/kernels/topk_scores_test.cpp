@@ -43,7 +43,7 @@ TEST(TopKScores, EqualsAFullSortOnNastyShapes) {
   Random random(1);
   for (const std::int64_t n : {0, 1, 31, 32, 33, 47, 48, 49, 95, 96, 97, 1000}) {
     for (const std::int64_t d : {1, 2, 3, 15, 16, 17, 64}) {
-      if (on_device() && (n + d) % 3 == 0) continue;
+      if (on_device() && (n + d) % 3 != 0) continue;
       const std::int64_t q = 1 + random.below(19);
       const auto r = Retrieval::normal(random, q, 1, n, d);
       const auto tied = Retrieval::ties(random, q, 1, n, d);

@@ -132,19 +132,20 @@ class Retriever {
     Listed out{std::vector<float>(r_.n_queries * k, 777.0f),
                std::vector<std::int32_t>(r_.n_queries * k, 777)};
     tested::topk_scores(ctx_, r_.queries.view(), r_.heads, items(), r_.mask(),
-                {{out.scores.data(), r_.n_queries, k}, {out.rows.data(), r_.n_queries, k}});
+                        {{out.scores.data(), r_.n_queries, k}, {out.rows.data(), r_.n_queries, k}});
     return out;
   }
   std::vector<float> pairs(const std::vector<std::int32_t>& rows) const {
     std::vector<float> out(rows.size());
-    tested::pair_scores(ctx_, r_.queries.view(), r_.heads, items(), test::view(rows), test::view(out));
+    tested::pair_scores(ctx_, r_.queries.view(), r_.heads, items(), test::view(rows),
+                        test::view(out));
     return out;
   }
   std::vector<std::int64_t> above(const std::vector<float>& threshold,
                                   const std::vector<std::int32_t>& rows) const {
     std::vector<std::int64_t> out(rows.size(), -5);
-    tested::count_above(ctx_, r_.queries.view(), r_.heads, items(), r_.mask(), test::view(threshold),
-                test::view(rows), test::view(out));
+    tested::count_above(ctx_, r_.queries.view(), r_.heads, items(), r_.mask(),
+                        test::view(threshold), test::view(rows), test::view(out));
     return out;
   }
 
