@@ -68,7 +68,8 @@ Error error_of(const simt::DeviceFailure& failure, const std::string& where) {
     case simt::Failure::old_driver:
     case simt::Failure::no_device:
     case simt::Failure::wrong_architecture:
-      return Error(ExitCode::no_gpu, where, failure.what(), "--device cpu gives the same results");
+      return Error(ExitCode::no_gpu, where, failure.what(),
+                   "--device cpu does the same, up to rounding");
     case simt::Failure::out_of_memory:
       return Error(ExitCode::out_of_memory, where, failure.what(),
                    "fewer items, a smaller dim or batch_size need less; --device cpu uses the "

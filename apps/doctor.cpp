@@ -41,7 +41,9 @@ void look_for_gpus(nlohmann::ordered_json& out) {
 
 int doctor(const CommonOptions& o) {
   const BuildInfo build = build_info();
-  const auto ctx = make_context(o);
+  CommonOptions host = o;
+  host.device = "cpu";  // a GPU that is full or broken must not keep its own report from being made
+  const auto ctx = make_context(host);
   nlohmann::ordered_json out{{"event", "doctor"},
                              {"version", build.version},
                              {"commit", build.commit},

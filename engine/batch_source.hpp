@@ -26,7 +26,7 @@ struct ChunkSlot {
         losses(Backend::cuda, steps),
         host_states(steps),
         host_losses(steps),
-        host_status(1) {}
+        host_status(2) {}
 
   Buffer<std::byte> blocks;    ///< [steps] of BatchLayout
   Buffer<StepState> states;    ///< [steps]
@@ -40,9 +40,9 @@ struct ChunkSlot {
   std::int64_t mask_stride = 0;
   PinnedBuffer<StepState> host_states;
   PinnedBuffer<double> host_losses;
-  PinnedBuffer<std::uint32_t> host_status;
-  simt::Event ready;  ///< batches and states are there
-  simt::Event done;   ///< losses and status are back: the slot is free
+  PinnedBuffer<std::uint32_t> host_status;  ///< of the steps, and of what ran ahead
+  simt::Event ready;                        ///< batches and states are there
+  simt::Event done;                         ///< losses and status are back: the slot is free
   Chunk chunk;
   /// By (steps, rows of the last batch); an empty graph stands for a shape that ran once, uncaptured.
   using Graphs = std::map<std::pair<std::int64_t, std::int64_t>, simt::Graph>;

@@ -74,6 +74,7 @@ std::int64_t BatchStream::data_bytes() const {
   for (const auto& column : data_.train.context) words += static_cast<std::int64_t>(column.size());
   for (const FeatureData& f : data_.features) words += static_cast<std::int64_t>(f.rows.size());
   words += 5 * data_.item_count();  // numbers, log q, alias table
+  words += static_cast<std::int64_t>(2 * known_.offsets.size() + known_.items.size());
   return words * 4;
 }
 

@@ -198,7 +198,7 @@ enum class ShuffleMode { epoch, once, none };
 
 /// Where a device's batches come from. Results do not depend on it.
 enum class DataPlacement {
-  automatic,  ///< resident where the training data takes at most a quarter of the device's memory
+  automatic,  ///< resident where the training data takes at most half of what the model leaves
   resident,   ///< the training data lies on the device, which makes its own batches
   streamed  ///< the host makes batches; chunks of them pass through pinned memory on a copy stream
 };

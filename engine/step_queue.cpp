@@ -93,7 +93,7 @@ class DeviceSteps : public StepQueue {
     // Asking leaves the device alone, where waiting would be a synchronisation inside the epoch.
     while (!slot.done.done()) std::this_thread::sleep_for(std::chrono::microseconds(20));
     ++collected_;
-    ChunkResult result{slot.chunk, {}, slot.host_status[0]};
+    ChunkResult result{slot.chunk, {}, slot.host_status[0] | slot.host_status[1]};
     result.losses.assign(slot.host_losses.data(), slot.host_losses.data() + slot.chunk.count);
     return result;
   }
@@ -103,7 +103,9 @@ class DeviceSteps : public StepQueue {
 
   std::unique_ptr<BatchSource> make_source(DataPlacement placement) const {
     BatchStream& stream = parts_.stream;
-    const bool fits = stream.data_bytes() <= simt::device_info().memory_bytes / 4;
+    // Of what is left beside the model: half of it stays for chunks of batches and scratch.
+    const std::int64_t left = simt::device_info().memory_bytes - simt::counters().live_bytes;
+    const bool fits = stream.data_bytes() <= left / 2;
     if (placement == DataPlacement::streamed || (placement == DataPlacement::automatic && !fits)) {
       return make_streamed_batches(stream, ctx_.threads());
     }
@@ -149,6 +151,8 @@ class DeviceSteps : public StepQueue {
       slot.batches.back().plans = slot.plans[static_cast<std::size_t>(i)];
     }
     run_or_replay(slot.plan, shape_of(slot), ahead_.stream(), [&] { plan_updates(slot); });
+    simt::to_host(slot.host_status.data() + 1, status_of(ahead_), sizeof(std::uint32_t),
+                  ahead_.stream());
     slot.ready.record(ahead_.stream());
   }
 
@@ -172,12 +176,15 @@ class DeviceSteps : public StepQueue {
     }
   }
 
+  /// Where a context's status word lies, in the device's memory.
+  static const std::byte* status_of(const Context& ctx) {
+    return reinterpret_cast<const std::byte*>(ctx.state()) + offsetof(StepState, status);
+  }
+
   void fetch(ChunkSlot& slot) {
-    const auto* status =
-        reinterpret_cast<const std::byte*>(ctx_.state()) + offsetof(StepState, status);
     simt::to_host(slot.host_losses.data(), slot.losses.data(),
                   slot.chunk.count * std::int64_t{sizeof(double)}, ctx_.stream());
-    simt::to_host(slot.host_status.data(), status, sizeof(std::uint32_t), ctx_.stream());
+    simt::to_host(slot.host_status.data(), status_of(ctx_), sizeof(std::uint32_t), ctx_.stream());
     slot.done.record(ctx_.stream());
   }
 

@@ -96,6 +96,7 @@ class Tree:
 
     def __init__(self, number):
         self.folder, self.build = WORK / f"tree-{number}", WORK / f"build-{number}"
+        self.seconds = {}  # of tests without mutation, by (build, stem)
         for name in tree_files():  # files that are equal keep their time: nothing is built again for them
             source, target = ROOT / name, self.folder / name
             if not target.exists() or target.read_bytes() != source.read_bytes():
@@ -144,23 +145,24 @@ def first_failure(output):
     return (started[-1] if started else "") or (report.group(1) if report else "ended badly")
 
 
-def baseline(tree, stems):
-    """Seconds of every test unmutated, {(build, stem): seconds}; a test that fails ends everything."""
-    seconds = {}
+def make_ready(tree, stem):
+    """Builds and runs a test unmutated, once, for its time; one that fails then ends everything."""
+    for build in BUILDS:
+        if (build, stem) in tree.seconds:
+            continue
+        target = f"simt_{build}_{stem}"
+        built, output = tree.make(target)
+        start = time.monotonic()
+        passed, said = tree.run(target, 1200) if built else (False, output)
+        if not passed:
+            raise RuntimeError(f"{target} fails without any mutation\n{said[-2000:]}")
+        tree.seconds[build, stem] = time.monotonic() - start
+
+
+def try_mutant(tree, mutant, stems):
+    """{"killed": build, "test": name}, {"survived": True} or {"invalid": reason}."""
     for stem in stems:
-        for build in BUILDS:
-            target = f"simt_{build}_{stem}"
-            built, output = tree.make(target)
-            start = time.monotonic()
-            passed, said = tree.run(target, 1200) if built else (False, output)
-            if not passed:
-                sys.exit(f"error: {target} fails without any mutation\n{said[-2000:]}")
-            seconds[build, stem] = time.monotonic() - start
-    return seconds
-
-
-def try_mutant(tree, mutant, stems, seconds):
-    """{"killed": "BUILD test", ...}, {"survived": True} or {"invalid": reason}."""
+        make_ready(tree, stem)
     path = tree.folder / mutant.file
     original = path.read_text()
     try:
@@ -171,7 +173,7 @@ def try_mutant(tree, mutant, stems, seconds):
                 built, output = tree.make(target)
                 if not built:
                     return {"invalid": "does not compile"}
-                passed, output = tree.run(target, 30 + 5 * seconds[build, stem])
+                passed, output = tree.run(target, 30 + 5 * tree.seconds[build, stem])
                 if not passed:
                     return {"killed": build, "test": f"{stem}: {first_failure(output)}"}
         return {"survived": True}
@@ -220,15 +222,10 @@ def run_all(chosen, count, jobs, results, tests):
     """Outcomes of the first `count` mutants that compile, in the order in which they were drawn."""
     stems = {mutant: tests_of(mutant, tests) for mutant in chosen}
     chosen = [mutant for mutant in chosen if stems[mutant]]
-    missing = [mutant for mutant in chosen if not results.get(mutant, stems[mutant])]
-    trees, seconds = queue.Queue(), {}
-    if missing:
-        wanted = sorted({stem for mutant in missing for stem in stems[mutant]})
+    trees = queue.Queue()
+    if any(not results.get(mutant, stems[mutant]) for mutant in chosen):
         for number in range(jobs):
-            tree = Tree(number)
-            print(f"baseline of {len(wanted)} tests, tree {number}", flush=True)
-            seconds = baseline(tree, wanted)
-            trees.put(tree)
+            trees.put(Tree(number))
     done, lock = [], threading.Lock()
 
     def one(mutant):
@@ -240,7 +237,7 @@ def run_all(chosen, count, jobs, results, tests):
         if not outcome:
             tree = trees.get()
             try:
-                outcome = try_mutant(tree, mutant, own, seconds)
+                outcome = try_mutant(tree, mutant, own)
             finally:
                 trees.put(tree)
             results.put(mutant, own, outcome)
@@ -304,7 +301,10 @@ def main():
     if options.list:
         print("\n".join(f"{m.key}\n  - {m.before}\n  + {m.after}" for m in chosen))
         return 0
-    outcomes = run_all(chosen, options.count, options.jobs, Results(options.fresh), tests_of_ops())
+    try:
+        outcomes = run_all(chosen, options.count, options.jobs, Results(options.fresh), tests_of_ops())
+    except RuntimeError as error:
+        sys.exit(f"error: {error}")
     judged = json.loads(EQUIVALENT.read_text())
     text, killed, rest = table(outcomes, judged, options.seed)
     if options.only:

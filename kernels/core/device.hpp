@@ -22,7 +22,7 @@ namespace belfry::simt {
 enum class Failure {
   not_built,  // this build has no CUDA backend
   no_driver,
-  old_driver,
+  old_driver,  // or one that is there and fails
   no_device,
   wrong_architecture,
   out_of_memory,

@@ -18,7 +18,8 @@ namespace {
 void check(cudaError_t code, const char* what) {
   if (code == cudaSuccess) return;
   cudaGetLastError();  // told here; nobody else is to find it
-  throw simt::DeviceFailure(simt::Failure::sticky,
+  // CUB queues work: what its kernels do wrong shows later, where somebody waits.
+  throw simt::DeviceFailure(simt::Failure::bad_launch,
                             std::string(what) + ": " + cudaGetErrorString(code));
 }
 

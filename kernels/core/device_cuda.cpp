@@ -60,8 +60,20 @@ Failure failure_of(cudaError_t code) {
     case cudaErrorCapturedEvent:
     case cudaErrorStreamCaptureWrongThread:
       return Failure::capture;
-    default:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchFailure:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorECCUncorrectable:
+    case cudaErrorUnknown:
       return Failure::sticky;
+    default:  // the device is as it was; the call was wrong for it
+      return Failure::bad_argument;
   }
 }
 
@@ -77,14 +89,16 @@ std::string version_text(int cuda) {  // 13000 is 13.0
   cudaRuntimeGetVersion(&runtime);
   const std::string wanted = "this build needs one for " + version_text(runtime) +
                              (runtime >= 13000 ? " (580)" : "") + " or newer";
-  if (driver == 0 || failure_of(code) == Failure::no_driver) {
+  if (driver == 0) {
     throw DeviceFailure(Failure::no_driver, "there is no NVIDIA driver; " + wanted);
   }
   if (code == cudaErrorInsufficientDriver) {
     throw DeviceFailure(Failure::old_driver,
                         "the NVIDIA driver is one for " + version_text(driver) + "; " + wanted);
   }
-  throw DeviceFailure(Failure::no_device,
+  // A driver that is there and fails (not restarted after an update, say) is no lack of a GPU: it is told
+  // even where a GPU was only looked for.
+  throw DeviceFailure(code == cudaErrorNoDevice ? Failure::no_device : Failure::old_driver,
                       std::string("the NVIDIA driver gives no GPU: ") + cudaGetErrorString(code));
 }
 
@@ -111,9 +125,10 @@ std::string text(const Dims& d) {
          std::to_string(d.smem);
 }
 
-/// More than 48 KiB of dynamic shared memory must be asked for, once per kernel and size.
+/// More than 48 KiB of shared memory, static and dynamic together, must be asked for, once per kernel and
+/// size. How much of it is static the run time knows; asking for less than that bound does no harm.
 void allow_shared_memory(const void* function, std::int64_t bytes) {
-  if (bytes <= 48 * 1024) return;
+  if (bytes == 0) return;
   static std::mutex mutex;
   static std::unordered_map<const void*, std::int64_t> allowed;
   const std::lock_guard<std::mutex> lock(mutex);
@@ -286,7 +301,7 @@ float Event::since(const Event& start) const {
 
 Graph Graph::capture(Stream& stream, const std::function<void()>& body) {
   cudaStream_t s = stream_of(&stream);
-  check(cudaStreamBeginCapture(s, cudaStreamCaptureModeGlobal), "beginning a capture");
+  check(cudaStreamBeginCapture(s, cudaStreamCaptureModeThreadLocal), "beginning a capture");
   cudaGraph_t graph = nullptr;
   try {
     body();
@@ -316,6 +331,7 @@ void Graph::launch(Stream& stream) const {
 }
 
 void to_device(void* device, const void* host, std::int64_t bytes) {
+  if (bytes == 0) return;
   ++counts.synchronisations;
   check(cudaMemcpy(device, host, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice),
         "to_device");
@@ -323,31 +339,37 @@ void to_device(void* device, const void* host, std::int64_t bytes) {
   check(cudaStreamSynchronize(nullptr), "to_device");
 }
 void to_device(void* device, const void* host, std::int64_t bytes, Stream& stream) {
+  if (bytes == 0) return;
   check(cudaMemcpyAsync(device, host, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice,
                         stream_of(&stream)),
         "to_device");
 }
 void to_host(void* host, const void* device, std::int64_t bytes) {
+  if (bytes == 0) return;
   ++counts.synchronisations;
   check(cudaMemcpy(host, device, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost),
         "to_host");
 }
 void to_host(void* host, const void* device, std::int64_t bytes, Stream& stream) {
+  if (bytes == 0) return;
   check(cudaMemcpyAsync(host, device, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost,
                         stream_of(&stream)),
         "to_host");
 }
 void device_copy(void* to, const void* from, std::int64_t bytes, Stream& stream) {
+  if (bytes == 0) return;
   check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice,
                         stream_of(&stream)),
         "device_copy");
 }
 void device_memset(void* data, int byte, std::int64_t bytes) {
+  if (bytes == 0) return;
   ++counts.synchronisations;
   check(cudaMemset(data, byte, static_cast<std::size_t>(bytes)), "device_memset");
   check(cudaStreamSynchronize(nullptr), "device_memset");
 }
 void device_memset(void* data, int byte, std::int64_t bytes, Stream& stream) {
+  if (bytes == 0) return;
   check(cudaMemsetAsync(data, byte, static_cast<std::size_t>(bytes), stream_of(&stream)),
         "device_memset");
 }

@@ -167,6 +167,18 @@ TEST(DeviceTraining, ResumesAsIfItHadNeverStopped) {
   }
 }
 
+TEST(DeviceTraining, AFaultOfWhatRunsAheadStopsTheRun) {
+  for (const char* placement : {"train.device_data=resident", "train.device_data=streamed"}) {
+    Loaded l = small({placement});
+    l.data.features[1].rows[3] = 1 << 20;  // a row that the table does not have
+    const TempFolder folder;
+    const Context ctx(Backend::cuda, 1);
+    Recorder recorder;
+    Trainer trainer(ctx, l.config, l.data, folder.path());
+    EXPECT_THROW(trainer.run(recorder, {}), ContractError) << placement;
+  }
+}
+
 TEST(DeviceTraining, ALossThatIsNotFiniteNamesItsStep) {
   Loaded l = small({"train.shuffle=none"});
   l.data.train.weight.assign(static_cast<std::size_t>(l.data.train.size()), 1.0f);
