@@ -42,7 +42,8 @@ void look_for_gpus(nlohmann::ordered_json& out) {
 int doctor(const CommonOptions& o) {
   const BuildInfo build = build_info();
   CommonOptions host = o;
-  host.device = "cpu";  // a GPU that is full or broken must not keep its own report from being made
+  // A GPU that is full or broken must not keep its own report from being made, unless it was insisted on.
+  if (host.device == "auto") host.device = "cpu";
   const auto ctx = make_context(host);
   nlohmann::ordered_json out{{"event", "doctor"},
                              {"version", build.version},
