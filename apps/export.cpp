@@ -51,6 +51,9 @@ int export_vectors(const Options& o) {
   const auto ctx = make_context(o.common);
   const auto m = load_model_file(*ctx, path);
   const std::int64_t d = m->model->width();
+  if (d == 0) {
+    throw Error(ExitCode::bad_model, path, "it ranks only: users and items have no vectors");
+  }
   if (!o.queries.empty()) {
     Results<float> tile(*ctx, std::min(kTile, m->data.user_count()) * d);
     write_vectors(

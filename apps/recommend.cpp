@@ -82,28 +82,44 @@ RecommendFilter filter_of(const Options& o, const LoadedModel& m) {
   return f;
 }
 
-/// --context column=value -> the table row of each context feature, -1 where none is given.
-std::vector<std::int32_t> contexts_of(const Options& o, const ModelData& data) {
-  std::vector<std::int32_t> rows;
-  std::vector<const FeatureData*> features;
-  for (const FeatureData& f : data.features) {
-    if (f.context) features.push_back(&f);
+/// The value of context feature f in `text`, with a warning where training never saw it.
+FeatureValues context_of(const ModelData& data, std::size_t f, const std::string& text,
+                         const std::string& option) {
+  const FeatureData& feature = data.features[f];
+  const bool category =
+      feature.config.kind == FeatureKind::id || feature.config.kind == FeatureKind::category;
+  if (category) {
+    const Vocabulary& v = data.tables[static_cast<std::size_t>(feature.table)].vocabulary;
+    if (!v.row(text)) {
+      throw Error(ExitCode::bad_data, "--context", fmt::format("unknown value in \"{}\"", option));
+    }
+    if (!v.token_index(text)) {
+      warn(fmt::format("--context {}: a value that training never saw", option));
+    }
   }
-  rows.assign(features.size(), -1);
+  try {
+    return value_of_text(data, f, text);
+  } catch (const Error& e) {
+    throw Error(e.code(), "--context", e.what());
+  }
+}
+
+/// --context column=value -> the value of each context feature, empty where none is given.
+std::vector<FeatureValues> contexts_of(const Options& o, const ModelData& data) {
+  std::vector<std::size_t> features;
+  for (std::size_t f = 0; f < data.features.size(); ++f) {
+    if (data.features[f].context) features.push_back(f);
+  }
+  std::vector<FeatureValues> values(features.size());
   for (const std::string& text : o.contexts) {
     const std::size_t equals = text.find('=');
     const std::string column = text.substr(0, equals);
     bool found = false;
     for (std::size_t c = 0; c < features.size(); ++c) {
-      if (features[c]->config.column != column || equals == std::string::npos) continue;
-      const Vocabulary& v = data.tables[static_cast<std::size_t>(features[c]->table)].vocabulary;
-      const auto row = v.row(text.substr(equals + 1));
-      if (!row)
-        throw Error(ExitCode::bad_data, "--context", fmt::format("unknown value in \"{}\"", text));
-      if (!v.token_index(text.substr(equals + 1))) {
-        warn(fmt::format("--context {}: a value that training never saw", text));
-      }
-      rows[c] = static_cast<std::int32_t>(*row);
+      const FeatureConfig& config = data.features[features[c]].config;
+      if (config.column != column || equals == std::string::npos) continue;
+      if (config.kind == FeatureKind::sequence) continue;  // a history, not a column
+      values[c] = context_of(data, features[c], text.substr(equals + 1), text);
       found = true;
     }
     if (!found) {
@@ -112,7 +128,7 @@ std::vector<std::int32_t> contexts_of(const Options& o, const ModelData& data) {
                   "form: column=value");
     }
   }
-  return rows;
+  return values;
 }
 
 /// --shard i/n: the i-th (from 0) of n nearly equal parts of the users, in order.

@@ -101,14 +101,21 @@ std::int64_t table_bytes(const Config& config, const ModelData& data) {
 void show_valid(const Options& o, const Config& config, const ModelData& data) {
   TrainProgress(o.common).data(config, data);
   for (const FeatureData& f : data.features) {
+    if (f.table < 0) {
+      result(fmt::format("feature {}   {} {} {}   {} numbers", f.config.name,
+                         f.config.of == Side::query ? "query" : "candidate",
+                         f.context ? "context column" : "column", f.config.column, f.width));
+      continue;
+    }
     const TableData& t = data.tables[static_cast<std::size_t>(f.table)];
     result(fmt::format("feature {}   {} {} {}   table {} [{}, {}]", f.config.name,
                        f.config.of == Side::query ? "query" : "candidate",
                        f.context ? "context column" : "column", f.config.column, t.name,
-                       t.vocabulary.rows(), t.dim));
+                       t.rows(), t.dim));
   }
-  const TaskConfig& task = config.tasks.front();
-  const std::int64_t negatives = task.negatives.uniform + task.negatives.popularity;
+  const TaskConfig* task = retrieval_task(config);
+  const std::int64_t negatives =
+      task != nullptr ? task->negatives.uniform + task->negatives.popularity : 0;
   result(fmt::format("step    {} queries x {} candidates, {} steps an epoch",
                      config.train.batch_size, config.train.batch_size + negatives,
                      (data.train.size() + config.train.batch_size - 1) / config.train.batch_size));

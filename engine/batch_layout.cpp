@@ -25,9 +25,13 @@ BatchLayout::BatchLayout(const ModelData& data, const BatchStream& stream)
   const std::int64_t candidates = stream.max_candidates();
   users_ = place(max_queries_, sizeof(std::int32_t));
   items_ = place(candidates, sizeof(std::int32_t));
+  std::size_t context = 0;
   for (const FeatureData& f : data.features) {
-    of_query_.push_back(f.config.of == Side::query);
-    ids_.push_back(place(of_query_.back() ? max_queries_ : candidates, sizeof(std::int32_t)));
+    place_feature(f, f.context ? data.train.context[context++] : f.values,
+                  f.config.of == Side::query ? max_queries_ : candidates);
+  }
+  for (std::size_t t = 0; t < stream.label_count(); ++t) {
+    labels_.push_back(place(max_queries_, sizeof(float)));
   }
   candidate_ids_ = place(candidates, sizeof(std::int64_t));
   if (stream.corrects()) log_probability_ = place(candidates, sizeof(float));
@@ -35,11 +39,39 @@ BatchLayout::BatchLayout(const ModelData& data, const BatchStream& stream)
   if (stream.masks()) mask_offsets_ = place(max_queries_ + 1, sizeof(std::int64_t));
 }
 
+void BatchLayout::place_feature(const FeatureData& feature, const FeatureValues& values,
+                                std::int64_t n) {
+  FeaturePlaces p;
+  p.of_query = feature.config.of == Side::query;
+  switch (feature.form()) {
+    case FeatureForm::row:
+      p.rows = place(n, sizeof(std::int32_t));
+      break;
+    case FeatureForm::list: {
+      p.longest = feature.longest;
+      const std::int64_t most = checked_product(n, p.longest, "BatchLayout");
+      p.rows = place(most, sizeof(std::int32_t));
+      p.offsets = place(n + 1, sizeof(std::int64_t));
+      if (!values.weights.empty()) p.weights = place(most, sizeof(float));
+      break;
+    }
+    case FeatureForm::dense:
+      p.width = feature.width;
+      p.numbers = place(checked_product(n, p.width, "BatchLayout"), sizeof(float));
+      break;
+  }
+  features_.push_back(p);
+}
+
 BatchArrays BatchLayout::arrays(std::byte* block) const {
   BatchArrays a;
   a.users = at<std::int32_t>(block, users_);
   a.items = at<std::int32_t>(block, items_);
-  for (const std::int64_t place : ids_) a.ids.push_back(at<std::int32_t>(block, place));
+  for (const FeaturePlaces& p : features_) {
+    a.features.push_back({at<std::int32_t>(block, p.rows), at<std::int64_t>(block, p.offsets),
+                          at<float>(block, p.weights), at<float>(block, p.numbers)});
+  }
+  for (const std::int64_t place : labels_) a.labels.push_back(at<float>(block, place));
   a.candidate_ids = at<std::int64_t>(block, candidate_ids_);
   a.log_probability = at<float>(block, log_probability_);
   a.weight = at<float>(block, weight_);
@@ -53,10 +85,17 @@ Batch BatchLayout::batch(std::byte* block, std::int64_t queries,
   Batch b;
   b.queries = queries;
   b.candidates = queries + negatives_;
-  for (std::size_t f = 0; f < a.ids.size(); ++f) {
-    const std::int64_t n = of_query_[f] ? b.queries : b.candidates;
-    b.ids.push_back({a.ids[f], nullptr, nullptr, n, n});
+  for (std::size_t f = 0; f < features_.size(); ++f) {
+    const FeaturePlaces& p = features_[f];
+    const BatchArrays::Feature& from = a.features[f];
+    const std::int64_t n = p.of_query ? b.queries : b.candidates;
+    if (from.numbers != nullptr) {
+      b.features.push_back({{}, {from.numbers, n, p.width}});
+    } else {
+      b.features.push_back({{from.rows, from.offsets, from.weights, n, n * p.longest}, {}});
+    }
   }
+  for (const float* labels : a.labels) b.labels.push_back({labels, b.queries});
   b.candidate_ids = {a.candidate_ids, b.candidates};
   if (a.log_probability != nullptr) b.log_probability = {a.log_probability, b.candidates};
   if (a.weight != nullptr) b.weight = {a.weight, b.queries};
@@ -67,8 +106,19 @@ Batch BatchLayout::batch(std::byte* block, std::int64_t queries,
 void BatchLayout::pack(const Batch& batch, std::byte* block,
                        std::vector<std::int32_t>& mask_columns) const {
   const BatchArrays a = arrays(block);
-  for (std::size_t f = 0; f < a.ids.size(); ++f) {
-    std::copy_n(batch.ids[f].ids, batch.ids[f].nnz, a.ids[f]);
+  for (std::size_t f = 0; f < a.features.size(); ++f) {
+    const BatchArrays::Feature& to = a.features[f];
+    const FeatureBatch& from = batch.features[f];
+    if (to.numbers != nullptr) {
+      std::copy_n(from.numbers.data, from.numbers.rows * from.numbers.cols, to.numbers);
+      continue;
+    }
+    std::copy_n(from.ids.ids, from.ids.nnz, to.rows);
+    if (to.offsets != nullptr) std::copy_n(from.ids.offsets, from.ids.bags + 1, to.offsets);
+    if (to.weights != nullptr) std::copy_n(from.ids.weights, from.ids.nnz, to.weights);
+  }
+  for (std::size_t t = 0; t < a.labels.size(); ++t) {
+    std::copy_n(batch.labels[t].data, batch.queries, a.labels[t]);
   }
   std::copy_n(batch.candidate_ids.data, batch.candidates, a.candidate_ids);
   if (a.log_probability != nullptr) {

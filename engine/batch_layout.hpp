@@ -13,9 +13,17 @@ namespace belfry {
 
 /// Where a batch's arrays lie. Arrays that the batches of a run do not have are null.
 struct BatchArrays {
-  std::int32_t* users = nullptr;          ///< [B]
-  std::int32_t* items = nullptr;          ///< [C]
-  std::vector<std::int32_t*> ids;         ///< per feature: [B] or [C]
+  std::int32_t* users = nullptr;  ///< [B]
+  std::int32_t* items = nullptr;  ///< [C]
+  /// Per feature; n is B or C. One form's arrays are set.
+  struct Feature {
+    std::int32_t* rows = nullptr;     ///< [n]; of lists [n x longest]
+    std::int64_t* offsets = nullptr;  ///< lists: [n + 1]
+    float* weights = nullptr;         ///< weighted lists: [n x longest]
+    float* numbers = nullptr;         ///< dense: [n x width]
+  };
+  std::vector<Feature> features;
+  std::vector<float*> labels;             ///< per ranking task: [B]
   std::int64_t* candidate_ids = nullptr;  ///< [C]
   float* log_probability = nullptr;       ///< [C]
   float* weight = nullptr;                ///< [B]
@@ -38,12 +46,18 @@ class BatchLayout {
 
  private:
   std::int64_t place(std::int64_t n, std::int64_t size);
+  void place_feature(const FeatureData& feature, const FeatureValues& values, std::int64_t n);
 
   std::int64_t bytes_ = 0, max_queries_ = 0, negatives_ = 0;
   std::int64_t users_ = 0, items_ = 0, candidate_ids_ = 0;
   std::int64_t log_probability_ = -1, weight_ = -1, mask_offsets_ = -1;
-  std::vector<std::int64_t> ids_;
-  std::vector<bool> of_query_;
+  struct FeaturePlaces {
+    std::int64_t rows = -1, offsets = -1, weights = -1, numbers = -1;
+    std::int64_t width = 0, longest = 1;
+    bool of_query = false;
+  };
+  std::vector<FeaturePlaces> features_;
+  std::vector<std::int64_t> labels_;
 };
 
 }  // namespace belfry

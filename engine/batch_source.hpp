@@ -67,6 +67,9 @@ class BatchSource {
 
 /// Batches made by the host, on `threads` threads.
 std::unique_ptr<BatchSource> make_streamed_batches(BatchStream& stream, int threads);
+/// Whether a device can make the batches itself: no lists, neither as a feature nor as what is ranked, and
+/// no vectors.
+bool can_be_resident(const BatchStream& stream);
 /// Batches made by the device from training data that is copied there now.
 std::unique_ptr<BatchSource> make_resident_batches(const Context& ahead, BatchStream& stream);
 

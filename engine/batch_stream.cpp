@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/list_sampler.hpp"
 #include "kernels/batch_masks/batch_masks.hpp"
 #include "kernels/shuffle/shuffle.hpp"
 
@@ -38,14 +39,34 @@ std::vector<float> log_probabilities(const ModelData& data, const TaskConfig& ta
 
 }  // namespace
 
-BatchStream::BatchStream(const ModelData& data, const TrainConfig& train, const TaskConfig& task)
-    : data_(data), train_(train), task_(task) {
-  batch_size_ = std::min(train.batch_size, data.train.size());
-  negatives_ = task.negatives.uniform + task.negatives.popularity;
-  if (task.sampling_correction == SamplingCorrection::frequency) {
-    item_log_probability_ = log_probabilities(data, task, static_cast<double>(batch_size_));
+namespace {
+/// What a batch owes to the retrieval task; nothing where there is none.
+TaskConfig retrieval_of(const std::vector<TaskConfig>& tasks) {
+  for (const TaskConfig& task : tasks) {
+    if (task.kind == TaskKind::retrieval) return task;
   }
-  if (task.negatives.popularity > 0) {
+  TaskConfig none;
+  none.sampling_correction = SamplingCorrection::none;
+  none.mask_known_positives = false;
+  return none;
+}
+}  // namespace
+
+BatchStream::BatchStream(const ModelData& data, const TrainConfig& train,
+                         const std::vector<TaskConfig>& tasks)
+    : data_(data), train_(train), retrieval_(retrieval_of(tasks)) {
+  for (const TaskConfig& task : tasks) {
+    if (task.list_size == 0) continue;
+    list_size_ = task.list_size;
+    lists_ = sample_lists(data.train.user, task.list_size, task.lists_per_user, train.seed);
+  }
+  const std::int64_t most = std::max(list_size_, train.batch_size / list_size_ * list_size_);
+  batch_size_ = std::min(most, rows());
+  negatives_ = retrieval_.negatives.uniform + retrieval_.negatives.popularity;
+  if (retrieval_.sampling_correction == SamplingCorrection::frequency) {
+    item_log_probability_ = log_probabilities(data, retrieval_, static_cast<double>(batch_size_));
+  }
+  if (retrieval_.negatives.popularity > 0) {
     std::vector<double> weights(data.item_counts.begin(), data.item_counts.end());
     alias_keep_.resize(weights.size());
     alias_row_.resize(weights.size());
@@ -53,26 +74,37 @@ BatchStream::BatchStream(const ModelData& data, const TrainConfig& train, const 
                       {alias_keep_.data(), static_cast<std::int64_t>(alias_keep_.size())},
                       {alias_row_.data(), static_cast<std::int64_t>(alias_row_.size())});
   }
-  if (task.mask_known_positives) {
+  if (retrieval_.mask_known_positives) {
     known_ = items_by_user(data.user_count(), data.item_count(), {&data.train});
   }
-  feature_rows_.resize(data.features.size());
+  gathers_.resize(data.features.size());
+  labels_.resize(data.train.labels.size());
+}
+
+std::int64_t BatchStream::rows() const {
+  return list_size_ > 1 || !lists_.empty() ? static_cast<std::int64_t>(lists_.size())
+                                           : data_.train.size();
 }
 
 std::int64_t BatchStream::steps_per_epoch() const {
-  const std::int64_t n = data_.train.size();
-  return train_.drop_remainder ? n / batch_size_ : (n + batch_size_ - 1) / batch_size_;
+  if (batch_size_ == 0) return 0;
+  return train_.drop_remainder ? rows() / batch_size_ : (rows() + batch_size_ - 1) / batch_size_;
 }
 
 std::int64_t BatchStream::rows_of(std::int64_t step) const {
-  return std::min(batch_size_, data_.train.size() - step * batch_size_);
+  return std::min(batch_size_, rows() - step * batch_size_);
 }
 
 std::int64_t BatchStream::data_bytes() const {
+  const auto words_of = [](const FeatureValues& v) {
+    return static_cast<std::int64_t>(v.rows.size() + 2 * v.begin.size() + 2 * v.end.size() +
+                                     v.weights.size() + v.numbers.size());
+  };
   std::int64_t words =
       2 * data_.train.size() + static_cast<std::int64_t>(data_.train.weight.size());
-  for (const auto& column : data_.train.context) words += static_cast<std::int64_t>(column.size());
-  for (const FeatureData& f : data_.features) words += static_cast<std::int64_t>(f.rows.size());
+  for (const auto& column : data_.train.labels) words += static_cast<std::int64_t>(column.size());
+  for (const FeatureValues& column : data_.train.context) words += words_of(column);
+  for (const FeatureData& f : data_.features) words += words_of(f.values);
   words += 5 * data_.item_count();  // numbers, log q, alias table
   words += static_cast<std::int64_t>(2 * known_.offsets.size() + known_.items.size());
   return words * 4;
@@ -96,22 +128,32 @@ const Batch& BatchStream::make(const Context& ctx, std::int64_t epoch, std::int6
   batch_.candidates = batch_.queries + negatives_;
   choose_rows(ctx, epoch, first, batch_.queries);
   draw(ctx);
-  fill_ids();
+  fill_features();
+  fill_labels();
   fill_corrections();
-  if (task_.mask_known_positives) fill_masks(ctx);
+  if (retrieval_.mask_known_positives) fill_masks(ctx);
   return batch_;
 }
 
 void BatchStream::choose_rows(const Context& ctx, std::int64_t epoch, std::int64_t first,
                               std::int64_t n) {
   rows_.resize(static_cast<std::size_t>(n));
+  const std::int64_t lists = n / list_size_;  // rows are lists of one
   if (train_.shuffle == ShuffleMode::none) {
-    for (std::int64_t i = 0; i < n; ++i) rows_[static_cast<std::size_t>(i)] = first + i;
+    for (std::int64_t i = 0; i < lists; ++i) {
+      rows_[static_cast<std::size_t>(i)] = first / list_size_ + i;
+    }
   } else {
     const std::int64_t key = train_.shuffle == ShuffleMode::once ? 0 : epoch;
     const Permutation order =
-        make_permutation(train_.seed, static_cast<std::uint64_t>(key), data_.train.size());
-    shuffle(ctx, order, first, {rows_.data(), n});
+        make_permutation(train_.seed, static_cast<std::uint64_t>(key), rows() / list_size_);
+    shuffle(ctx, order, first / list_size_, {rows_.data(), lists});
+  }
+  for (std::int64_t i = n;
+       !lists_.empty() && i-- > 0;) {  // from behind: list i / size lies before i
+    const std::int64_t list = rows_[static_cast<std::size_t>(i / list_size_)];
+    rows_[static_cast<std::size_t>(i)] =
+        lists_[static_cast<std::size_t>(list * list_size_ + i % list_size_)];
   }
   users_.resize(rows_.size());
   items_.resize(rows_.size() + static_cast<std::size_t>(negatives_));
@@ -124,7 +166,8 @@ void BatchStream::choose_rows(const Context& ctx, std::int64_t epoch, std::int64
 void BatchStream::draw(const Context& ctx) {
   // Uniform ones first, then popular ones. Draw i depends on i alone: the uniform ones overwrite the
   // first popular draws, so that no two columns share their random words.
-  const std::int64_t uniform = task_.negatives.uniform, popular = task_.negatives.popularity;
+  const std::int64_t uniform = retrieval_.negatives.uniform,
+                     popular = retrieval_.negatives.popularity;
   std::int32_t* out = items_.data() + batch_.queries;
   if (popular > 0) {
     const AliasTable table{{alias_keep_.data(), static_cast<std::int64_t>(alias_keep_.size())},
@@ -134,26 +177,32 @@ void BatchStream::draw(const Context& ctx) {
   if (uniform > 0) draw_negatives(ctx, data_.item_count(), {}, {out, uniform});
 }
 
-void BatchStream::fill_ids() {
-  batch_.ids.resize(data_.features.size());
+void BatchStream::fill_features() {
+  batch_.features.resize(data_.features.size());
   std::size_t context = 0;
   for (std::size_t f = 0; f < data_.features.size(); ++f) {
     const FeatureData& feature = data_.features[f];
-    std::vector<std::int32_t>& out = feature_rows_[f];
+    const auto gather = [&](const FeatureValues& from, const auto& at) {
+      batch_.features[f] = gathers_[f].gather(
+          from, feature.form(), feature.width, static_cast<std::int64_t>(at.size()), 0,
+          [&](std::int64_t i) { return std::int64_t{at[static_cast<std::size_t>(i)]}; });
+    };
     if (feature.context) {
-      const auto& values = data_.train.context[context++];
-      out.resize(rows_.size());
-      for (std::size_t i = 0; i < rows_.size(); ++i)
-        out[i] = values[static_cast<std::size_t>(rows_[i])];
+      gather(data_.train.context[context++], rows_);
     } else {
-      const auto& entities = feature.config.of == Side::query ? users_ : items_;
-      out.resize(entities.size());
-      for (std::size_t i = 0; i < entities.size(); ++i) {
-        out[i] = feature.rows[static_cast<std::size_t>(entities[i])];
-      }
+      gather(feature.values, feature.config.of == Side::query ? users_ : items_);
     }
-    const auto n = static_cast<std::int64_t>(out.size());
-    batch_.ids[f] = {out.data(), nullptr, nullptr, n, n};
+  }
+}
+
+void BatchStream::fill_labels() {
+  batch_.labels.clear();
+  for (std::size_t t = 0; t < labels_.size(); ++t) {
+    labels_[t].resize(rows_.size());
+    for (std::size_t i = 0; i < rows_.size(); ++i) {
+      labels_[t][i] = data_.train.labels[t][static_cast<std::size_t>(rows_[i])];
+    }
+    batch_.labels.push_back({labels_[t].data(), batch_.queries});
   }
 }
 

@@ -18,19 +18,34 @@ void check(const std::string& file, const std::string& format,
   }
 }
 
-/// Feature columns of one side beside its id.
+/// Columns of the features of one side beside its id.
 std::vector<std::string> feature_columns(const Config& config, Side side, const std::string& id) {
   std::vector<std::string> names;
   for (const FeatureConfig& f : config.features) {
-    if (f.of == side && f.column != id) names.push_back(f.column);
+    if (f.of != side || f.column == id || f.kind == FeatureKind::sequence) continue;
+    names.push_back(f.column);
+    if (!f.weights.empty()) names.push_back(f.weights);
   }
   return names;
+}
+
+/// A history is of the items that the model knows.
+void check_sequences(const Config& config) {
+  for (const FeatureConfig& f : config.features) {
+    const bool items = f.column == config.data.item || f.column == key_column(config.data);
+    if (f.kind != FeatureKind::sequence || items) continue;
+    throw Error(
+        ExitCode::usage, f.place,
+        fmt::format("the sequence \"{}\" is of the items, not of column \"{}\"", f.name, f.column),
+        fmt::format("column = \"{}\"", config.data.item));
+  }
 }
 
 }  // namespace
 
 void check_columns(const Config& config) {
   const DataConfig& data = config.data;
+  check_sequences(config);
   std::vector<std::string> rows{data.user, key_column(data)}, users{data.users_key};
   if (!data.where.empty()) rows.push_back(RowFilter::parse(data.where).column());
   Schema user_table;

@@ -73,6 +73,34 @@ Config default_config(const std::string& preset) {
   return config;
 }
 
+std::int64_t output_width(const LayerConfig& layer, std::int64_t input,
+                          const std::vector<std::int64_t>& parts) {
+  if (layer.kind == LayerKind::mlp) return layer.units.empty() ? 0 : layer.units.back();
+  if (layer.kind != LayerKind::dot_interaction) return input;
+  const auto n = static_cast<std::int64_t>(parts.size());
+  for (const std::int64_t part : parts) {
+    if (part != parts.front()) return 0;
+  }
+  if (layer.skip_gather) return n * n;
+  return layer.self_interaction ? n * (n + 1) / 2 : n * (n - 1) / 2;
+}
+
+std::vector<const FeatureConfig*> lookups(const Config& config) {
+  std::vector<const FeatureConfig*> out;
+  for (const FeatureConfig& f : config.features) {
+    out.insert(out.end(), f.kind == FeatureKind::unified ? static_cast<std::size_t>(f.chunks) : 1,
+               &f);
+  }
+  return out;
+}
+
+const TaskConfig* retrieval_task(const Config& config) {
+  for (const TaskConfig& task : config.tasks) {
+    if (task.kind == TaskKind::retrieval) return &task;
+  }
+  return nullptr;
+}
+
 std::string place_of(const Config& config, const std::string& key) {
   std::string at = key;
   while (true) {

@@ -15,6 +15,7 @@
 #include "kernels/bias_act/bias_act.hpp"
 #include "kernels/optimizer_step/optimizer_step.hpp"
 #include "kernels/retrieval_softmax/retrieval_softmax.hpp"
+#include "kernels/row_plan/row_plan.hpp"
 
 namespace belfry {
 
@@ -80,7 +81,19 @@ struct SplitConfig {
 };
 
 enum class Side { query, candidate };
-enum class FeatureKind { id, category };
+/// How a feature's values become a vector; see FeatureConfig for what each kind reads.
+enum class FeatureKind {
+  id,
+  category,
+  hashed,
+  unified,
+  number,
+  bucket,
+  text,
+  list,
+  vector,
+  sequence
+};
 enum class InitKind { uniform, normal, truncated_normal, glorot_uniform, zeros, ones };
 
 struct InitConfig {
@@ -88,6 +101,14 @@ struct InitConfig {
   double low = -0.05, high = 0.05;  ///< uniform
   double mean = 0, stddev = 0.1;    ///< normal, truncated_normal (cut at 2 stddev)
   bool operator==(const InitConfig&) const = default;
+};
+
+/// Where numbers are cut into buckets: exactly one of the three is given.
+struct BoundariesConfig {
+  std::vector<double> values;  ///< ascending
+  std::int64_t linspace = 0;   ///< so many, evenly from the smallest to the largest training value
+  std::int64_t quantiles = 0;  ///< so many buckets of equally many training values
+  bool operator==(const BoundariesConfig&) const = default;
 };
 
 struct FeatureConfig {
@@ -99,21 +120,56 @@ struct FeatureConfig {
   std::string table;  ///< shared table; default: one of its own, named like the feature
   std::int64_t oov = 1;
   std::optional<InitConfig> init;  ///< default: by preset
+  std::int64_t buckets = 0;        ///< hashed, unified: rows of a table
+  std::int64_t salt = 0;           ///< hashed: of SipHash; 0: FarmHash
+  std::int64_t chunks = 2;         ///< unified: lookups of `dim` columns each, side by side
+  std::int64_t tables = 2;  ///< unified: tables that the chunks of all features take turns with
+  bool normalise = false;   ///< number: (x - mean) / standard deviation
+  std::optional<double> mean, variance;  ///< number: given; else those of the training rows
+  BoundariesConfig boundaries;           ///< bucket
+  std::int64_t max_tokens = 10'000;      ///< text: rows of its table, padding and unknown included
+  std::int64_t ngrams = 1;               ///< text: runs of up to so many words are tokens too
+  std::string separator = "|";           ///< list, vector: between the values of a field
+  std::string weights;                   ///< list: column of as many numbers; empty: 1 each
+  Pooling pooling = Pooling::mean;       ///< text, list, sequence
+  std::int64_t max_length = 0;  ///< list, sequence: the last so many; 0: all (sequence: 50)
   SourcePlace place;
   bool operator==(const FeatureConfig&) const = default;
 };
 
-enum class LayerKind { mlp, l2_normalize };
+/// Whether a feature is looked up in an embedding table; the others are numbers as they stand.
+constexpr bool has_table(FeatureKind kind) {
+  return kind != FeatureKind::number && kind != FeatureKind::vector;
+}
+/// Whether a value is a list of table rows that are pooled.
+constexpr bool is_list(FeatureKind kind) {
+  return kind == FeatureKind::text || kind == FeatureKind::list || kind == FeatureKind::sequence;
+}
+
+enum class LayerKind { mlp, l2_normalize, cross, dot_interaction, layer_norm, dropout };
 
 struct LayerConfig {
   LayerKind kind = LayerKind::mlp;
-  std::vector<std::int64_t> units;
-  Activation activation = Activation::relu;  ///< of all but the last
+  std::vector<std::int64_t> units;           ///< mlp
+  Activation activation = Activation::relu;  ///< mlp: of all but the last
   Activation final_activation = Activation::linear;
-  bool use_bias = true;
+  bool use_bias = true;             ///< mlp, cross
+  std::int64_t num_layers = 1;      ///< cross: stacked, all crossing with the first one's input
+  std::int64_t projection_dim = 0;  ///< cross: of its low-rank form; 0: full rank
+  double diag_scale = 0;            ///< cross
+  Activation preactivation = Activation::linear;  ///< cross
+  bool self_interaction = false;                  ///< dot-interaction
+  bool skip_gather = false;                       ///< dot-interaction
+  double epsilon = 1e-3;                          ///< layer-norm
+  double rate = 0.1;                              ///< dropout
   SourcePlace place;
   bool operator==(const LayerConfig&) const = default;
 };
+
+/// Width that a layer makes of `input` columns; parts: the widths of the network's inputs where the layer is
+/// its first, else empty. 0: it cannot be (a dot-interaction over inputs of unequal width, or not the first).
+std::int64_t output_width(const LayerConfig& layer, std::int64_t input,
+                          const std::vector<std::int64_t>& parts);
 
 struct NetworkConfig {
   std::string name;
@@ -127,6 +183,23 @@ enum class TaskKind { retrieval, ranking };
 enum class Similarity { dot, cosine };
 enum class SamplingCorrection { none, frequency };
 enum class RetrievalLoss { in_batch_softmax, sampled_softmax };
+/// Losses of a ranking task: of rows, or of lists of rows (kernels/ranking_loss, kernels/list_loss).
+enum class RankingTaskLoss {
+  mse,
+  mae,
+  huber,
+  bce,
+  bce_logits,
+  pairwise_hinge,
+  pairwise_logistic,
+  softmax,
+  list_mle,
+  approx_ndcg
+};
+/// Whether a loss compares the rows of a list instead of judging each by itself.
+constexpr bool is_listwise(RankingTaskLoss loss) {
+  return loss >= RankingTaskLoss::pairwise_hinge;
+}
 
 struct NegativesConfig {
   bool in_batch = true;
@@ -147,6 +220,15 @@ struct TaskConfig {
   bool mask_known_positives = false;    ///< the user's other training items leave the row too
   std::int64_t num_hard_negatives = 0;  ///< 0: all negatives are kept
   bool mean_reduction = true;
+  // Of a ranking task.
+  std::string score;  ///< the network, one column wide, whose output it is
+  RankingTaskLoss ranking_loss = RankingTaskLoss::mse;
+  std::string label;                  ///< column; default: data.label, else the weight's
+  std::optional<double> label_above;  ///< label = 1 where the column is above, else 0
+  double huber_delta = 1;
+  std::string group_by;        ///< "user": lists of one user's rows; empty: rows
+  std::int64_t list_size = 0;  ///< rows of a list, drawn from a user's
+  std::int64_t lists_per_user = 10;
   SourcePlace place;
   bool operator==(const TaskConfig&) const = default;
 };
@@ -234,6 +316,8 @@ struct EvaluateConfig {
 
 struct IndexConfig {
   std::int64_t k = 10;
+  std::string rank_by;  ///< a ranking task's network that orders what was retrieved; empty: none
+  std::int64_t retrieve = 500;  ///< items that it orders
   bool operator==(const IndexConfig&) const = default;
 };
 
@@ -269,6 +353,12 @@ OptimizerGroupConfig default_optimizer(const std::string& preset, OptimizerKind 
 
 /// Initialiser of embedding tables under a preset, and of dense kernels (glorot_uniform, zero bias).
 InitConfig default_embedding_init(const std::string& preset);
+
+/// Features as they are looked up: a unified one stands there once a chunk.
+std::vector<const FeatureConfig*> lookups(const Config& config);
+
+/// The first retrieval task; nullptr: the model ranks only.
+const TaskConfig* retrieval_task(const Config& config);
 
 /// Where a dotted key was written: "file:line:column", "command line", the place of the nearest section
 /// around it, or the key itself in a config that no file filled.

@@ -6,24 +6,18 @@
 #include <map>
 #include <set>
 
+#include "engine/config_check.hpp"
 #include "engine/config_schema.hpp"
 #include "engine/config_toml.hpp"
 #include "engine/error.hpp"
 #include "engine/nearest.hpp"
+#include "engine/rating_evaluation.hpp"
 #include "engine/row_filter.hpp"
 #include "engine/schedule.hpp"
 #include "kernels/core/step_state.hpp"
 
 namespace belfry {
 namespace {
-
-std::string key_of(const char* list, std::size_t i, const std::string& key) {
-  return fmt::format("{}.{}{}{}", list, i, key.empty() ? "" : ".", key);
-}
-
-const char* word(Side side) {
-  return side == Side::query ? "query" : "candidate";
-}
 
 class Checker {
  public:
@@ -32,8 +26,8 @@ class Checker {
     ranges();
     data();
     split();
-    features();
-    tables();
+    check_features(c_);
+    for (std::size_t i = 0; i < c_.features.size(); ++i) feature_.emplace(c_.features[i].name, i);
     networks();
     towers();
     tasks();
@@ -43,7 +37,7 @@ class Checker {
  private:
   [[noreturn]] void refuse(const std::string& key, const std::string& what,
                            const std::string& hint = "") const {
-    throw Error(ExitCode::usage, place_of(c_, key), what, hint);
+    refuse_key(c_, key, what, hint);
   }
 
   /// The rules that the reader holds a file to, for structs that a program filled.
@@ -105,68 +99,11 @@ class Checker {
     }
   }
 
-  void check_name(const std::string& key, const std::string& name) const {
-    const bool plain = !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char ch) {
-      return ch > 0x20 && ch != 0x7f &&
-             std::string_view(".*?/[]=\"").find(static_cast<char>(ch)) == std::string_view::npos;
-    });
-    if (!plain) {
-      refuse(key, schema::toml_string(name) + " cannot be a name",
-             "letters, digits, _ and - are safe; a column of any name goes into \"column\"");
-    }
-  }
-
-  void features() {
-    for (std::size_t i = 0; i < c_.features.size(); ++i) {
-      const FeatureConfig& f = c_.features[i];
-      const std::string at = key_of("feature", i, "name");
-      check_name(at, f.name);
-      if (f.name == "query" || f.name == "candidate") {
-        refuse(at, "a feature cannot be named like the tower \"" + f.name + "\"");
-      }
-      if (!feature_.emplace(f.name, i).second) {
-        refuse(at, "two features are named \"" + f.name + "\"");
-      }
-      if (f.init && f.init->kind == InitKind::uniform && f.init->low >= f.init->high) {
-        refuse(key_of("feature", i, "init.low"), "\"low\" must be less than \"high\"");
-      }
-    }
-  }
-
-  /// Features that share a table must agree on what it is.
-  void tables() const {
-    std::map<std::string, std::size_t> first;
-    for (std::size_t i = 0; i < c_.features.size(); ++i) {
-      const FeatureConfig& f = c_.features[i];
-      const std::string& table = f.table.empty() ? f.name : f.table;
-      if (!f.table.empty()) check_name(key_of("feature", i, "table"), f.table);
-      const auto [found, is_new] = first.emplace(table, i);
-      if (is_new) continue;
-      const FeatureConfig& g = c_.features[found->second];
-      const auto differ = [&](const char* key, const std::string& a, const std::string& b) {
-        refuse(key_of("feature", i, key),
-               fmt::format("table \"{}\" is shared by \"{}\" with {} and \"{}\" with {}", table,
-                           g.name, b, f.name, a));
-      };
-      if (f.dim != g.dim) differ("dim", fmt::format("dim {}", f.dim), fmt::format("dim {}", g.dim));
-      if (f.oov != g.oov) differ("oov", fmt::format("oov {}", f.oov), fmt::format("oov {}", g.oov));
-      if (f.kind != g.kind) differ("kind", "another kind", "one kind");
-      if (f.kind == FeatureKind::id && f.of != g.of) {
-        differ("table", std::string("ids of the ") + word(f.of) + " side",
-               std::string("ids of the ") + word(g.of) + " side");
-      }
-      const InitConfig usual = default_embedding_init(c_.preset);
-      if (!(f.init.value_or(usual) == g.init.value_or(usual))) {
-        differ("init", "another init", "one init");
-      }
-    }
-  }
-
   void networks() {
     for (std::size_t i = 0; i < c_.networks.size(); ++i) {
       const NetworkConfig& n = c_.networks[i];
       const std::string at = key_of("network", i, "name");
-      check_name(at, n.name);
+      check_name(c_, at, n.name);
       if (feature_.count(n.name) != 0) {
         refuse(at, "a network and a feature are both named \"" + n.name + "\"");
       }
@@ -212,6 +149,10 @@ class Checker {
         refuse(key_of("network", i, fmt::format("layers.{}.units", j)),
                "an mlp layer needs \"units\"", "such as units = [64, 32]");
       }
+      if (n.layers[j].kind != LayerKind::dot_interaction) continue;
+      const std::string at = key_of("network", i, fmt::format("layers.{}", j));
+      if (j > 0) refuse(at, "a dot-interaction must be the first layer: it reads the inputs apart");
+      if (n.inputs.size() < 2) refuse(at, "a dot-interaction needs at least two inputs");
     }
   }
 
@@ -236,6 +177,8 @@ class Checker {
   }
 
   void towers() {
+    for (std::size_t t = 0; t < c_.tasks.size(); ++t) ranking_network(t);
+    if (retrieval_task(c_) == nullptr) return unused();
     for (const Side side : {Side::query, Side::candidate}) {
       const auto tower = network_.find(word(side));
       if (tower != network_.end()) {
@@ -252,6 +195,48 @@ class Checker {
       refuse(width_key(Side::candidate),
              fmt::format("the query tower is {} wide and the candidate tower {}", q, v),
              "both must end in the same width");
+    }
+  }
+
+  /// The score of a ranking task is a network of one column; it may read anything.
+  void ranking_network(std::size_t t) {
+    const TaskConfig& task = c_.tasks[t];
+    if (task.kind != TaskKind::ranking) return;
+    const std::string at = key_of("task", t, "score");
+    if (task.score.empty()) {
+      refuse(at, "a ranking task needs \"score\"", "the name of a network one column wide");
+    }
+    const auto network = network_.find(task.score);
+    if (network == network_.end()) {
+      std::vector<std::string> known;
+      for (const auto& [name, i] : network_) known.push_back(name);
+      refuse(at, fmt::format("there is no network {}", schema::toml_string(task.score)),
+             nearest_hint(task.score, known));
+    }
+    use(task.score);
+    if (width(task.score) != 1) {
+      refuse(at,
+             fmt::format("the network \"{}\" is {} columns wide, and a score is one", task.score,
+                         width(task.score)),
+             "end it with an mlp whose last unit is 1");
+    }
+    for (std::size_t u = 0; u < t; ++u) {
+      if (c_.tasks[u].kind == TaskKind::ranking && c_.tasks[u].score == task.score) {
+        refuse(at, "two tasks have the same score \"" + task.score + "\"");
+      }
+    }
+  }
+
+  /// Marks an input and all that it reads as used.
+  void use(const std::string& name) {
+    if (!used_.insert(name).second) return;
+    if (const auto network = network_.find(name); network != network_.end()) {
+      for (const std::string& input : c_.networks[network->second].inputs) use(input);
+      return;
+    }
+    if (name != "query" && name != "candidate") return;
+    for (const FeatureConfig& f : c_.features) {  // a tower that is not spelled out
+      if (word(f.of) == name) used_.insert(f.name);
     }
   }
 
@@ -279,8 +264,8 @@ class Checker {
     for (std::size_t i = 0; i < c_.networks.size(); ++i) {
       const std::string& name = c_.networks[i].name;
       if (name != "query" && name != "candidate" && used_.count(name) == 0) {
-        refuse(key_of("network", i, "name"), "network \"" + name + "\" is used by no tower",
-               "ranking tasks, which could use it, are not available in this version");
+        refuse(key_of("network", i, "name"), "network \"" + name + "\" is used by no task",
+               "a tower or the score of a ranking task may read it");
       }
     }
     for (std::size_t i = 0; i < c_.features.size(); ++i) {
@@ -294,24 +279,35 @@ class Checker {
 
   std::int64_t width(const std::string& name) const {
     const auto feature = feature_.find(name);
-    if (feature != feature_.end()) return c_.features[feature->second].dim;
+    if (feature != feature_.end()) return width_of(c_.features[feature->second]);
     const auto network = network_.find(name);
     if (network == network_.end()) {
       return width_of_features(name == "query" ? Side::query : Side::candidate);
     }
     const NetworkConfig& n = c_.networks[network->second];
-    for (auto layer = n.layers.rbegin(); layer != n.layers.rend(); ++layer) {
-      if (layer->kind == LayerKind::mlp) return layer->units.back();
-    }
+    std::vector<std::int64_t> parts;
     std::int64_t sum = 0;
-    for (const std::string& input : n.inputs) sum += width(input);
+    for (const std::string& input : n.inputs) sum += parts.emplace_back(width(input));
+    for (const LayerConfig& layer : n.layers) {
+      const std::int64_t before = sum;
+      sum = output_width(layer, before, parts);
+      if (sum == 0 && before > 0) {
+        refuse(key_of("network", network->second, "layers"),
+               "the inputs of a dot-interaction must be of one width");
+      }
+      parts.clear();
+    }
     return sum;
+  }
+  static std::int64_t width_of(const FeatureConfig& f) {
+    if (f.kind == FeatureKind::number) return 1;
+    return f.kind == FeatureKind::unified ? f.dim * f.chunks : f.dim;
   }
 
   /// 0: the side has no features yet; its id tower is filled in when the data is known.
   std::int64_t width_of_features(Side side) const {
     std::int64_t sum = 0;
-    for (const FeatureConfig& f : c_.features) sum += f.of == side ? f.dim : 0;
+    for (const FeatureConfig& f : c_.features) sum += f.of == side ? width_of(f) : 0;
     return sum;
   }
   std::int64_t width_of_tower(Side side) const { return width(word(side)); }
@@ -336,13 +332,20 @@ class Checker {
 
   void tasks() const {
     if (c_.tasks.empty()) refuse("task", "there is no task");
-    if (c_.tasks.size() > 1) {
-      refuse("task.1", "more than one task is not available in this version");
-    }
     double weight = 0;
+    int retrievals = 0, lists = 0;
     for (std::size_t i = 0; i < c_.tasks.size(); ++i) {
       const TaskConfig& t = c_.tasks[i];
       const NegativesConfig& n = t.negatives;
+      weight += t.weight;
+      if (t.kind == TaskKind::ranking) {
+        if (t.list_size > 0 && ++lists > 1) {
+          refuse(key_of("task", i, "list_size"), "only one task can draw lists");
+        }
+        ranking(i);
+        continue;
+      }
+      if (++retrievals > 1) refuse(key_of("task", i, "kind"), "only one task can be of retrieval");
       if (!n.in_batch && n.uniform == 0 && n.popularity == 0) {
         refuse(key_of("task", i, "negatives"), "the task has no negatives",
                "in_batch = true, or a number of uniform or popularity ones");
@@ -352,9 +355,47 @@ class Checker {
                "loss \"in-batch-softmax\" needs in-batch negatives",
                "loss = \"sampled-softmax\" does without");
       }
-      weight += t.weight;
     }
     if (weight <= 0) refuse("task.0.weight", "all tasks have weight 0");
+    early_stop();
+    if (!c_.index.rank_by.empty()) {
+      const bool known = std::any_of(c_.tasks.begin(), c_.tasks.end(), [&](const TaskConfig& t) {
+        return t.kind == TaskKind::ranking && t.score == c_.index.rank_by;
+      });
+      if (!known) {
+        refuse("index.rank_by", fmt::format("no ranking task has the score {}",
+                                            schema::toml_string(c_.index.rank_by)));
+      }
+    }
+  }
+
+  /// What training watches must be something that the model does.
+  void early_stop() const {
+    if (!c_.train.early_stop || c_.train.early_stop->metric == EarlyStop{}.metric) return;
+    const std::string& name = c_.train.early_stop->metric;
+    const bool ranks = std::any_of(c_.tasks.begin(), c_.tasks.end(),
+                                   [](const TaskConfig& t) { return t.kind == TaskKind::ranking; });
+    if (is_rating_metric(name) && !ranks) {
+      refuse("train.early_stop.metric", "the metric \"" + name + "\" needs a ranking task");
+    }
+    if (!is_rating_metric(name) && retrieval_task(c_) == nullptr) {
+      refuse("train.early_stop.metric", "the metric \"" + name + "\" needs a retrieval task");
+    }
+  }
+
+  void ranking(std::size_t i) const {
+    const TaskConfig& t = c_.tasks[i];
+    if (!t.group_by.empty() && t.group_by != "user") {
+      refuse(key_of("task", i, "group_by"), "lists can be grouped by \"user\" alone");
+    }
+    const bool lists = t.group_by == "user" && t.list_size >= 2;
+    if (is_listwise(t.ranking_loss) && !lists) {
+      refuse(key_of("task", i, "list_size"), "this loss compares the rows of a list",
+             "group_by = \"user\" and a list_size of at least 2");
+    }
+    if ((t.list_size > 0) != !t.group_by.empty()) {
+      refuse(key_of("task", i, "list_size"), "\"group_by\" and \"list_size\" go together");
+    }
   }
 
   void optimizer() const {

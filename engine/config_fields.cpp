@@ -463,9 +463,9 @@ void read_table(const Reader& r, const Scope& s, const toml::table& table,
     read_field(r, s, f, *node);
     kind_overridden = r.from_command_line(node->source());
   }
-  refuse_unknown_keys(r, s, table, fields);
   if (kind_known) kind_known();
   fields = make();
+  refuse_unknown_keys(r, s, table, fields);
   for (const Field& f : fields) {
     const toml::node* node = f.is_kind ? nullptr : table.get(f.key);
     if (node == nullptr) continue;

@@ -9,11 +9,10 @@
 #include "engine/error.hpp"
 #include "engine/metrics.hpp"
 #include "engine/nearest.hpp"
+#include "engine/rating_evaluation.hpp"
 
 namespace belfry::schema {
 namespace {
-
-constexpr std::int64_t kWidest = 65536;  // of a vector: beyond it a typing error is more likely
 
 const Words<IdType> kIdTypes{"id type", {{IdType::text, "text"}, {IdType::integer, "int"}}, {}};
 const Words<MissingRule> kMissingRules{
@@ -37,47 +36,6 @@ const Words<SplitMethod> kSplitMethods{"split method",
                                         {SplitMethod::leave_last_out, "leave-last-out"},
                                         {SplitMethod::file, "file"}},
                                        {}};
-const Words<Side> kSides{"side", {{Side::query, "query"}, {Side::candidate, "candidate"}}, {}};
-const Words<FeatureKind> kFeatureKinds{
-    "feature kind",
-    {{FeatureKind::id, "id"}, {FeatureKind::category, "category"}},
-    {"hashed", "unified", "number", "bucket", "text", "list", "vector", "sequence"}};
-const Words<InitKind> kInitKinds{"initialiser",
-                                 {{InitKind::uniform, "uniform"},
-                                  {InitKind::normal, "normal"},
-                                  {InitKind::truncated_normal, "truncated-normal"},
-                                  {InitKind::glorot_uniform, "glorot-uniform"},
-                                  {InitKind::zeros, "zeros"},
-                                  {InitKind::ones, "ones"}},
-                                 {}};
-const Words<LayerKind> kLayerKinds{
-    "layer kind",
-    {{LayerKind::mlp, "mlp"}, {LayerKind::l2_normalize, "l2-normalize"}},
-    {"cross", "dot-interaction", "gru", "attention", "heads"}};
-const Words<Activation> kActivations{"activation",
-                                     {{Activation::linear, "linear"},
-                                      {Activation::relu, "relu"},
-                                      {Activation::gelu, "gelu"},
-                                      {Activation::tanh, "tanh"},
-                                      {Activation::sigmoid, "sigmoid"},
-                                      {Activation::elu, "elu"},
-                                      {Activation::selu, "selu"},
-                                      {Activation::softplus, "softplus"},
-                                      {Activation::swish, "swish"}},
-                                     {}};
-const Words<TaskKind> kTaskKinds{"task kind", {{TaskKind::retrieval, "retrieval"}}, {"ranking"}};
-const Words<RetrievalLoss> kLosses{
-    "loss",
-    {{RetrievalLoss::in_batch_softmax, "in-batch-softmax"},
-     {RetrievalLoss::sampled_softmax, "sampled-softmax"}},
-    {"full-softmax", "bpr", "ccl", "hinge", "bsl", "mse", "bce", "pairwise-hinge", "listmle"}};
-const Words<Similarity> kSimilarities{
-    "similarity", {{Similarity::cosine, "cosine"}, {Similarity::dot, "dot"}}, {}};
-const Words<SamplingCorrection> kCorrections{
-    "sampling correction",
-    {{SamplingCorrection::frequency, "frequency"}, {SamplingCorrection::none, "none"}},
-    {"streaming"}};
-const Words<bool> kReductions{"reduction", {{true, "mean"}, {false, "sum"}}, {}};
 const Words<bool> kMasks{"mask", {{true, "train+validation"}, {false, "train"}}, {}};
 const Words<ShuffleMode> kShuffles{
     "shuffle mode",
@@ -154,57 +112,6 @@ Field vocabulary(std::string& member) {
   return f;
 }
 
-Field init(std::optional<InitConfig>& member) {
-  Field f{"init", "initial values of the table (unset: by preset)"};
-  f.example = "{ kind = \"uniform\", low = -0.05, high = 0.05 }";
-  f.read = [&member](const Reader& r, const Scope& s, const toml::node& node) {
-    InitConfig init;
-    table(
-        "init", "[feature.init]", [&init] { return fields(init); }, "")
-        .read(r, s, node);
-    member = init;
-  };
-  f.print = [&member] {
-    return member ? std::optional(inline_text(fields(*member))) : std::nullopt;
-  };
-  f.check = [&member]() -> std::optional<Complaint> {
-    if (!member) return std::nullopt;
-    auto complaint = check_fields(fields(*member));
-    if (complaint) complaint->at = "init." + complaint->at;
-    return complaint;
-  };
-  return f;
-}
-
-Field layers(std::vector<LayerConfig>& member) {
-  Field f{"layers", "applied in turn to the concatenated inputs; none: the concatenation itself"};
-  f.read = [&member](const Reader& r, const Scope& s, const toml::node& node) {
-    member.clear();
-    read_tables(r, s, "layers", "[[network.layers]]", node,
-                [&](std::size_t, const Scope& inner, const toml::table& t) {
-                  LayerConfig layer;
-                  read_table(r, inner, t, [&layer] { return fields(layer); });
-                  layer.place = r.place(t);
-                  member.push_back(std::move(layer));
-                });
-  };
-  f.print = [&member] {
-    std::vector<std::string> items;
-    for (LayerConfig& layer : member) items.push_back(inline_text(fields(layer)));
-    return std::optional(list_text(items));
-  };
-  f.check = [&member]() -> std::optional<Complaint> {
-    for (std::size_t i = 0; i < member.size(); ++i) {
-      auto complaint = check_fields(fields(member[i]));
-      if (!complaint) continue;
-      complaint->at = fmt::format("layers.{}.{}", i, complaint->at);
-      return complaint;
-    }
-    return std::nullopt;
-  };
-  return f;
-}
-
 std::optional<Complaint> complain_metric(const std::string& at, const std::string& name) {
   if (parse_metric(name)) return std::nullopt;
   // The forms say K where a name has a number.
@@ -227,6 +134,7 @@ std::optional<Complaint> complain_metric(const std::string& at, const std::strin
 Fields early_stop_fields(EarlyStop& c) {
   Field metric = text("metric", c.metric, "the validation metric that must improve");
   metric.check = [&c]() -> std::optional<Complaint> {
+    if (is_rating_metric(c.metric)) return std::nullopt;
     auto complaint = complain_metric("metric", c.metric);
     if (complaint) return complaint;
     const MetricKind kind = parse_metric(c.metric)->kind;
@@ -299,7 +207,7 @@ Fields fields(DataConfig& c) {
       text("weight", c.weight, "column of row weights (unset: every row counts the same)",
            "\"rating\""),
       text("time", c.time, "column of the row's time (unset: guessed)", "\"timestamp\""),
-      not_yet("label", "only ranking tasks read it"),
+      text("label", c.label, "column that ranking tasks learn (unset: the rating)", "\"rating\""),
       path("items", c.items, "table with one row an item", "\"movies.csv\""),
       text("items_key", c.items_key, "its column with the item id (unset: guessed)", "\"movieId\""),
       path("users", c.users, "table with one row a user", "\"users.csv\""),
@@ -324,93 +232,6 @@ Fields fields(SplitConfig& c) {
       amount("validation", c.validation,
              "rows, or fraction, of the training rows that early stopping watches", "0.05"),
       seed("seed", c.seed, "of the draw"),
-  };
-}
-
-Fields fields(InitConfig& c) {
-  const bool normal = c.kind == InitKind::normal || c.kind == InitKind::truncated_normal;
-  const bool uniform = c.kind == InitKind::uniform;
-  const std::string of_uniform = "kind = \"uniform\"";
-  const std::string of_normal = "kind = \"normal\" or \"truncated-normal\"";
-  return {kind(choice("kind", c.kind, kInitKinds, "distribution")),
-          when(uniform, of_uniform, real("low", c.low, kAnyReal, "lower end")),
-          when(uniform, of_uniform, real("high", c.high, kAnyReal, "upper end")),
-          when(normal, of_normal, real("mean", c.mean, kAnyReal, "mean")),
-          when(normal, of_normal, real("stddev", c.stddev, kPositive, "standard deviation"))};
-}
-
-Fields fields(FeatureConfig& c) {
-  return {
-      text("name", c.name, "what networks call it; required"),
-      choice("of", c.of, kSides, "the side that it describes"),
-      kind(choice("kind", c.kind, kFeatureKinds, "how its values become a vector")),
-      text("column", c.column,
-           "its column (unset: the user or item column for an id, else the name)", "\"genres\""),
-      integer("dim", c.dim, 1, kWidest, "width of its vector"),
-      text("table", c.table,
-           "embedding table, shared by all features that name it (unset: its own)", "\"genre\""),
-      integer("oov", c.oov, 0, 1'000'000, "rows for values that training never saw"),
-      init(c.init),
-      not_yet("pooling"),
-      not_yet("boundaries"),
-      not_yet("normalise"),
-      not_yet("max_tokens"),
-      not_yet("max_length"),
-  };
-}
-
-Fields fields(LayerConfig& c) {
-  const bool mlp = c.kind == LayerKind::mlp;
-  const std::string of_mlp = "kind = \"mlp\"";
-  return {
-      kind(choice("kind", c.kind, kLayerKinds, "what the layer does")),
-      when(mlp, of_mlp, integers("units", c.units, 1, kWidest, "width of each dense layer")),
-      when(mlp, of_mlp, choice("activation", c.activation, kActivations, "after all but the last")),
-      when(mlp, of_mlp,
-           choice("final_activation", c.final_activation, kActivations, "after the last")),
-      when(mlp, of_mlp, flag("use_bias", c.use_bias, "whether dense layers add a bias")),
-      not_yet("projection_dim"),
-      not_yet("count"),
-  };
-}
-
-Fields fields(NetworkConfig& c) {
-  return {text("name", c.name, "\"query\" and \"candidate\" are the two towers; required"),
-          texts("inputs", c.inputs, "features or other networks, concatenated; required"),
-          layers(c.layers)};
-}
-
-Fields fields(TaskConfig& c) {
-  NegativesConfig& n = c.negatives;
-  const std::string ranking = "only ranking tasks read it";
-  return {
-      kind(choice("kind", c.kind, kTaskKinds, "what is learnt")),
-      real("weight", c.weight, kNotNegative, "of this task's loss in the sum of all tasks"),
-      choice("loss", c.loss, kLosses, "against what the true item is scored"),
-      choice("similarity", c.similarity, kSimilarities, "of a user's and an item's vector"),
-      real("temperature", c.temperature, kPositive,
-           "scores are divided by it in the loss (unset with \"dot\": 1.0)"),
-      table(
-          "negatives", "[task.negatives]",
-          [&n]() -> Fields {
-            return {flag("in_batch", n.in_batch, ""),
-                    integer("uniform", n.uniform, 0, kMostInt, ""),
-                    integer("popularity", n.popularity, 0, kMostInt, "")};
-          },
-          "the batch's other items, and items drawn each step: uniformly, by training count"),
-      choice("sampling_correction", c.sampling_correction, kCorrections,
-             "take the log of an item's chance to be a negative from its score"),
-      flag("remove_accidental_hits", c.remove_accidental_hits,
-           "a negative that is the row's own item leaves the row"),
-      flag("mask_known_positives", c.mask_known_positives, "so do the user's other training items"),
-      integer("num_hard_negatives", c.num_hard_negatives, 0, kMostInt,
-              "only the so many highest-scored negatives count; 0: all"),
-      choice("reduction", c.mean_reduction, kReductions, "of the rows' losses"),
-      not_yet("score", ranking),
-      not_yet("label", ranking),
-      not_yet("label_above", ranking),
-      not_yet("group_by", ranking),
-      not_yet("list_size", ranking),
   };
 }
 
@@ -457,7 +278,11 @@ Fields fields(EvaluateConfig& c) {
 Fields fields(IndexConfig& c) {
   return {fixed("kind", "index kind", "brute-force", {"streaming", "hnsw", "ivf-flat", "ivf-pq"},
                 "exact search over all items"),
-          integer("k", c.k, 1, kMostInt, "items a list")};
+          integer("k", c.k, 1, kMostInt, "items a list"),
+          text("rank_by", c.rank_by,
+               "a ranking task\'s network that orders what was retrieved (unset: none does)",
+               "\"rating\""),
+          integer("retrieve", c.retrieve, 1, kMostInt, "items that it orders")};
 }
 
 Fields fields(OutputConfig& c) {

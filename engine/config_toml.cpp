@@ -96,7 +96,14 @@ Field tasks(Config& c) {
     read_tables(r, s, "task", "[[task]]", node,
                 [&](std::size_t, const Scope& inner, const toml::table& t) {
                   TaskConfig task = base;
-                  read_table(r, inner, t, [&task] { return fields(task); });
+                  read_table(
+                      r, inner, t, [&task] { return fields(task); },
+                      [&task] {  // a preset speaks of retrieval; Keras's other losses are means
+                        if (task.kind != TaskKind::ranking) return;
+                        task = TaskConfig{};
+                        task.kind = TaskKind::ranking;
+                        task.temperature = 1.0;
+                      });
                   // The default temperature suits scores between -1 and 1; dot products find their own.
                   if (task.similarity == Similarity::dot && t.get("temperature") == nullptr) {
                     task.temperature = 1.0;

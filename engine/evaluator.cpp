@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "engine/error.hpp"
+#include "engine/rating_evaluation.hpp"
 #include "kernels/core/libraries.hpp"
 #include "kernels/core/transfer.hpp"
 
@@ -65,7 +66,8 @@ Truth collect_truth(const ModelData& data, const ItemLists& seen, const Interact
 /// Whether every feature of the user has a row for unknown values.
 bool answers_unknown_users(const ModelData& data) {
   return std::all_of(data.features.begin(), data.features.end(), [&](const FeatureData& f) {
-    return f.config.of == Side::candidate || f.context ||
+    return f.config.of == Side::candidate || f.context || f.form() != FeatureForm::row ||
+           data.tables[static_cast<std::size_t>(f.table)].buckets > 0 ||
            data.tables[static_cast<std::size_t>(f.table)].vocabulary.first_token_row() > 0;
   });
 }
@@ -124,8 +126,9 @@ std::vector<Metric> default_metrics(const std::string& preset) {
   return out;
 }
 
-ItemIndex build_index(const Context& ctx, TwoTower& model, const ModelData& data) {
-  ItemIndex index(ctx, data.item_count(), model.width());
+std::unique_ptr<ItemIndex> build_index(const Context& ctx, TwoTower& model, const ModelData& data) {
+  if (model.width() == 0) return nullptr;
+  auto index = std::make_unique<ItemIndex>(ctx, data.item_count(), model.width());
   const std::int64_t tile = std::max<std::int64_t>(1, std::min(kTile, data.item_count()));
   Buffer<float> vectors(ctx.backend(), tile * model.width());
   for (std::int64_t first = 0; first < data.item_count(); first += tile) {
@@ -133,7 +136,7 @@ ItemIndex build_index(const Context& ctx, TwoTower& model, const ModelData& data
     const Matrix<float> v = vectors.matrix(n, model.width());
     model.encode_items(ctx, first, v);
     try {
-      index.add(ctx, first, v);
+      index->add(ctx, first, v);
     } catch (const Error& e) {  // not the data's fault: the weights have grown beyond float32
       throw Error(ExitCode::numerical, e.where(), "it is not finite",
                   "a smaller optimizer.learning_rate may help");
@@ -142,16 +145,24 @@ ItemIndex build_index(const Context& ctx, TwoTower& model, const ModelData& data
   return index;
 }
 
-Evaluation evaluate(const Context& ctx, TwoTower& model, const ModelData& data,
-                    const ItemIndex& index, const ItemLists& seen, const Interactions& test,
-                    const EvaluationOptions& options) {
+Evaluation evaluate(const Context& ctx, TwoTower& model, const Config& config,
+                    const ModelData& data, const ItemIndex* index, const ItemLists& seen,
+                    const Interactions& test, const EvaluationOptions& options) {
   const auto start = std::chrono::steady_clock::now();
   Evaluation out;
   out.exclude_seen = options.exclude_seen;
   out.device = device_name(ctx);
   out.items = data.item_count();
   out.test_rows = test.size();
-  out.metrics = factorized_top_k(ctx, model, data, index, test, options.metrics);
+  const auto elapsed = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  out.metrics = evaluate_ratings(ctx, model, config, data, test);
+  if (index == nullptr) {
+    out.seconds = elapsed();
+    return out;
+  }
+  out.metrics.merge(factorized_top_k(ctx, model, data, *index, test, options.metrics));
 
   std::vector<Metric> per_user;
   for (const Metric& m : options.metrics) {
@@ -166,14 +177,14 @@ Evaluation evaluate(const Context& ctx, TwoTower& model, const ModelData& data,
     const Matrix<float> q = vectors.matrix(out.users, model.width());
     model.encode_queries(ctx, queries, 0, q);
     truth.input.queries = q;
-    truth.input.items = index.view();
+    truth.input.items = index->view();
     out.metrics.merge(evaluate_ranking(ctx, truth.input, per_user));
     if (options.baselines) {
       out.popularity = popularity_baseline(truth.input, data.item_counts, per_user);
       out.random = random_baseline(truth.input, options.seed, per_user);
     }
   }
-  out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  out.seconds = elapsed();
   return out;
 }
 

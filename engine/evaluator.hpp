@@ -4,6 +4,9 @@
 // own context, every row, the whole catalogue, nothing masked.
 #pragma once
 
+#include <memory>
+
+#include "engine/config.hpp"
 #include "engine/index.hpp"
 #include "engine/metrics.hpp"
 #include "engine/model_data.hpp"
@@ -34,11 +37,12 @@ std::vector<Metric> default_metrics(const std::string& preset);
 /// Metrics of `test` for a model whose item vectors are in `index`. seen: per user the items that count as
 /// seen (training, and validation where that is masked). Users are those with a training row and at least
 /// one test item that is left.
-Evaluation evaluate(const Context& ctx, TwoTower& model, const ModelData& data,
-                    const ItemIndex& index, const ItemLists& seen, const Interactions& test,
-                    const EvaluationOptions& options);
+/// Ranking tasks add theirs (rating_evaluation.hpp). index: nullptr where the model does not retrieve.
+Evaluation evaluate(const Context& ctx, TwoTower& model, const Config& config,
+                    const ModelData& data, const ItemIndex* index, const ItemLists& seen,
+                    const Interactions& test, const EvaluationOptions& options);
 
-/// Vectors of all catalogue items, packed for search.
-ItemIndex build_index(const Context& ctx, TwoTower& model, const ModelData& data);
+/// Vectors of all catalogue items, packed for search; none where the model does not retrieve.
+std::unique_ptr<ItemIndex> build_index(const Context& ctx, TwoTower& model, const ModelData& data);
 
 }  // namespace belfry

@@ -5,22 +5,12 @@
 #include <numeric>
 
 #include "engine/error.hpp"
+#include "engine/feature_builder.hpp"
+#include "engine/history.hpp"
 
 namespace belfry {
 
 namespace {
-
-/// codes of a text column -> numbers by a lookup of each distinct value once.
-template <class F>
-std::vector<std::int32_t> map_codes(const Column& column, F&& row_of) {
-  std::vector<std::int32_t> of_code(column.dictionary->size());
-  for (std::size_t c = 0; c < of_code.size(); ++c) {
-    of_code[c] = row_of(column.dictionary->text(static_cast<std::uint32_t>(c)));
-  }
-  std::vector<std::int32_t> out(column.codes.size());
-  for (std::size_t i = 0; i < out.size(); ++i) out[i] = of_code[column.codes[i]];
-  return out;
-}
 
 std::vector<float> weights_of(const Table& table, const std::vector<std::int64_t>& rows,
                               const DataConfig& data) {
@@ -39,28 +29,35 @@ std::vector<float> weights_of(const Table& table, const std::vector<std::int64_t
   return out;
 }
 
-std::vector<std::vector<std::int32_t>> context_rows(const Table& table,
-                                                    const std::vector<std::int64_t>& rows,
-                                                    const ModelData& model) {
-  std::vector<std::vector<std::int32_t>> out;
-  for (const FeatureData& f : model.features) {
-    if (!f.context) continue;
-    const Vocabulary& vocabulary = model.tables[static_cast<std::size_t>(f.table)].vocabulary;
-    const auto all =
-        map_codes(*table.find(f.config.column, ColumnType::text), [&](std::string_view v) {
-          const auto at = vocabulary.row(v);
-          if (!at) {
-            throw Error(
-                ExitCode::bad_data, "feature " + f.config.name,
-                fmt::format("\"{}\" is not in the vocabulary and the feature has no OOV row", v),
-                "oov = 1 gives it one");
-          }
-          return static_cast<std::int32_t>(*at);
-        });
-    std::vector<std::int32_t> chosen(rows.size());
-    for (std::size_t i = 0; i < rows.size(); ++i)
-      chosen[i] = all[static_cast<std::size_t>(rows[i])];
-    out.push_back(std::move(chosen));
+std::vector<FeatureValues> context_values(const Table& table, const std::vector<std::int64_t>& rows,
+                                          const std::vector<std::int32_t>& users,
+                                          const ModelData& model) {
+  std::vector<FeatureValues> out;
+  for (std::size_t f = 0; f < model.features.size(); ++f) {
+    const FeatureData& feature = model.features[f];
+    if (!feature.context) continue;
+    if (feature.config.kind != FeatureKind::sequence) {
+      out.push_back(build_values(model, f, source_of(feature.config, table, rows)));
+    } else if (model.last_context.empty()) {
+      out.emplace_back();
+    } else {
+      out.push_back(lists_of_users(model.last_context[out.size()], users));
+    }
+  }
+  return out;
+}
+
+std::vector<std::vector<float>> label_values(const Table& table,
+                                             const std::vector<std::int64_t>& rows,
+                                             const std::vector<LabelColumn>& labels) {
+  std::vector<std::vector<float>> out;
+  for (const LabelColumn& label : labels) {
+    const Column& column = *table.find(label.column, ColumnType::real);
+    std::vector<float>& values = out.emplace_back();
+    for (const std::int64_t row : rows) {
+      const double y = column.reals[static_cast<std::size_t>(row)];
+      values.push_back(label.above ? (y > *label.above ? 1.0f : 0.0f) : static_cast<float>(y));
+    }
   }
   return out;
 }
@@ -92,24 +89,40 @@ std::int32_t Outside::number(std::string_view id) {
   return seen_.try_emplace(std::string(id), next).first->second;
 }
 
+void request_columns(std::vector<ColumnRequest>& wanted, const std::vector<ColumnRequest>& more) {
+  for (const ColumnRequest& request : more) {
+    // A column of numbers that is read as text too is read both ways.
+    const bool known = std::any_of(wanted.begin(), wanted.end(), [&](const ColumnRequest& w) {
+      return w.name == request.name && w.type == request.type;
+    });
+    if (!known) wanted.push_back(request);
+  }
+}
+
 InteractionReader::InteractionReader(const DataConfig& data,
-                                     const std::vector<std::string>& context_columns)
+                                     const std::vector<ColumnRequest>& context,
+                                     const std::vector<LabelColumn>& labels)
     : data_(data) {
-  wanted_.push_back({data.user, ColumnType::text, true});
-  wanted_.push_back({key_column(data), ColumnType::text, true});
-  for (const std::string* number : {&data.weight, &data.checked_weight}) {
-    if (!number->empty()) wanted_.push_back({*number, ColumnType::real, false});
+  const std::vector<ColumnRequest> ids = {{data.user, ColumnType::text, true},
+                                          {key_column(data), ColumnType::text, true}};
+  std::vector<ColumnRequest> label_columns;
+  for (const LabelColumn& label : labels) {
+    label_columns.push_back({label.column, ColumnType::real, false});
+  }
+  std::vector<ColumnRequest> numbers;
+  for (const std::string* name : {&data.weight, &data.checked_weight}) {
+    if (!name->empty()) numbers.push_back({*name, ColumnType::real, false});
   }
   if (!data.time.empty()) {
-    wanted_.push_back(
+    numbers.push_back(
         {data.time, data.time_is_integer ? ColumnType::integer : ColumnType::real, false});
   }
-  for (const std::string& name : context_columns) {
-    // A column of numbers that is a context too is read both ways.
-    const bool known = std::any_of(wanted_.begin(), wanted_.end(), [&](const ColumnRequest& w) {
-      return w.name == name && w.type == ColumnType::text;
-    });
-    if (!known) wanted_.push_back({name, ColumnType::text, false});
+  request_columns(wanted_, ids);
+  request_columns(wanted_, numbers);
+  for (auto* list : {&wanted_, &wanted_of_test_}) {
+    request_columns(*list, ids);
+    request_columns(*list, context);
+    request_columns(*list, label_columns);
   }
 }
 
@@ -126,21 +139,15 @@ Table InteractionReader::read(const std::vector<std::string>& files) const {
 }
 
 Table InteractionReader::read_test(const std::string& file) const {
-  std::vector<ColumnRequest> wanted;
-  for (const ColumnRequest& w : wanted_) {
-    if (w.type == ColumnType::text) wanted.push_back(w);
-  }
-  return read_table({file}, wanted, options());
+  return read_table({file}, wanted_of_test_, options());
 }
 
 SideTable read_side_table(const std::string& file, const std::string& key, const DataConfig& data,
-                          const std::vector<std::string>& columns) {
+                          const std::vector<ColumnRequest>& columns) {
   SideTable side;
   if (file.empty()) return side;
   std::vector<ColumnRequest> wanted{{key, ColumnType::text, true}};
-  for (const std::string& name : columns) {
-    if (name != key) wanted.push_back({name, ColumnType::text, false});
-  }
+  request_columns(wanted, columns);
   ReadOptions options;
   options.id_type = data.id_type;
   // Only the key can be an integer id: titles joined through it are text.
@@ -214,7 +221,8 @@ Interactions encode_interactions(const Table& table, const std::vector<std::int6
   if (!data.weight.empty() && table.find(data.weight, ColumnType::real) != nullptr) {
     out.weight = weights_of(table, rows, data);
   }
-  out.context = context_rows(table, rows, model);
+  out.labels = label_values(table, rows, model.labels);
+  out.context = context_values(table, rows, out.user, model);
   return out;
 }
 

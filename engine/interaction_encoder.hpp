@@ -33,15 +33,16 @@ class Outside {
 /// Reads one set of files with the columns that the model needs.
 class InteractionReader {
  public:
-  InteractionReader(const DataConfig& data, const std::vector<std::string>& context_columns);
+  InteractionReader(const DataConfig& data, const std::vector<ColumnRequest>& context,
+                    const std::vector<LabelColumn>& labels);
   Table read(const std::vector<std::string>& files) const;
-  /// The same for test rows, which need no weight and no time.
+  /// The same for test rows, which need no weight, and no time that is no context.
   Table read_test(const std::string& file) const;
 
  private:
   ReadOptions options() const;
   DataConfig data_;
-  std::vector<ColumnRequest> wanted_;
+  std::vector<ColumnRequest> wanted_, wanted_of_test_;
 };
 
 /// A side table (items or users) with its key column.
@@ -54,13 +55,17 @@ struct SideTable {
 
 /// Empty (not present) for an empty file name. A key that stands twice: Error(bad_data).
 SideTable read_side_table(const std::string& file, const std::string& key, const DataConfig& data,
-                          const std::vector<std::string>& columns);
+                          const std::vector<ColumnRequest>& columns);
 
 /// The item id of each distinct key of an interactions table: the key itself, or the side table's item column.
 std::vector<std::string> item_of_key(const Table& table, const DataConfig& data,
                                      const SideTable& items);
 
-/// Rows of a table as interactions of the model's entities. item_ids: item_of_key of that table.
+/// Adds what is not asked for yet.
+void request_columns(std::vector<ColumnRequest>& wanted, const std::vector<ColumnRequest>& more);
+
+/// Rows of a table as interactions of the model's entities. item_ids: item_of_key of that table. A user's
+/// history is the one that the model ends with; while it has none, sequences are left empty.
 Interactions encode_interactions(const Table& table, const std::vector<std::int64_t>& rows,
                                  const DataConfig& data, const ModelData& model,
                                  const std::vector<std::string>& item_ids, Outside& users,

@@ -3,7 +3,12 @@
 
 #include <fmt/format.h>
 
+#include "engine/cross_layer.hpp"
+#include "kernels/dot_interaction/dot_interaction.hpp"
+#include "kernels/dropout/dropout.hpp"
 #include "kernels/l2_normalize/l2_normalize.hpp"
+#include "kernels/layer_norm/layer_norm.hpp"
+#include "kernels/matrix_ops/matrix_ops.hpp"
 
 namespace belfry {
 
@@ -64,19 +69,100 @@ class L2Normalize : public Layer {
   void plan(WorkspacePlan& plan, std::int64_t rows) override {
     inverse_norm_ = plan.matrix(1, rows);
   }
-  void forward(const Context& ctx, WorkspacePlan& plan, Matrix<const float> x,
-               Matrix<float> y) override {
-    l2_normalize(ctx, x, y, {plan.at(inverse_norm_, 1).data, x.rows});
+  void forward(const Context& ctx, WorkspacePlan& plan, const LayerRun& run) override {
+    l2_normalize(ctx, run.x, run.y, {plan.at(inverse_norm_, 1).data, run.x.rows});
   }
-  void backward(const Context& ctx, WorkspacePlan& plan, Matrix<const float> x,
-                Matrix<const float> y, Matrix<float> d_y, Matrix<float> d_x) override {
-    if (d_x.data == nullptr) return;
-    l2_normalize_grad(ctx, y, {plan.at(inverse_norm_, 1).data, x.rows}, d_y, d_x);
+  void backward(const Context& ctx, WorkspacePlan& plan, const LayerRun& run) override {
+    l2_normalize_grad(ctx, run.y, {plan.at(inverse_norm_, 1).data, run.x.rows}, run.d_y, run.d_x);
   }
 
  private:
   std::int64_t width_;
   int inverse_norm_ = -1;
+};
+
+/// Keras's LayerNormalization: gamma 1 and beta 0 at first.
+class LayerNorm : public Layer {
+ public:
+  LayerNorm(ParameterRegistry& registry, const std::string& name, std::int64_t width,
+            double epsilon)
+      : registry_(registry), width_(width), epsilon_(static_cast<float>(epsilon)) {
+    InitConfig ones, zeros;
+    ones.kind = InitKind::ones;
+    zeros.kind = InitKind::zeros;
+    gamma_ = registry.add(name + ".gamma", 1, width, false, ones);
+    beta_ = registry.add(name + ".beta", 1, width, false, zeros);
+  }
+  std::int64_t output_width() const override { return width_; }
+  void plan(WorkspacePlan& plan, std::int64_t rows) override {
+    mean_ = plan.matrix(1, rows);
+    inverse_deviation_ = plan.matrix(1, rows);
+  }
+  void forward(const Context& ctx, WorkspacePlan& plan, const LayerRun& run) override {
+    layer_norm(ctx, {run.x,
+                     {registry_.at(gamma_).value.data(), width_},
+                     {registry_.at(beta_).value.data(), width_},
+                     epsilon_,
+                     run.y,
+                     {plan.at(mean_, 1).data, run.x.rows},
+                     {plan.at(inverse_deviation_, 1).data, run.x.rows}});
+  }
+  void backward(const Context& ctx, WorkspacePlan& plan, const LayerRun& run) override {
+    layer_norm_grad(ctx, {run.x,
+                          {registry_.at(gamma_).value.data(), width_},
+                          {plan.at(mean_, 1).data, run.x.rows},
+                          {plan.at(inverse_deviation_, 1).data, run.x.rows},
+                          run.d_y,
+                          run.d_x,
+                          {registry_.at(gamma_).gradient.data(), width_},
+                          {registry_.at(beta_).gradient.data(), width_}});
+  }
+
+ private:
+  ParameterRegistry& registry_;
+  std::int64_t width_;
+  float epsilon_;
+  int gamma_ = -1, beta_ = -1, mean_ = -1, inverse_deviation_ = -1;
+};
+
+/// Drops in training alone.
+class DropoutLayer : public Layer {
+ public:
+  DropoutLayer(std::int64_t width, double rate, std::uint32_t stream)
+      : width_(width), options_{static_cast<float>(rate), stream} {}
+  std::int64_t output_width() const override { return width_; }
+  void plan(WorkspacePlan&, std::int64_t) override {}
+  void forward(const Context& ctx, WorkspacePlan&, const LayerRun& run) override {
+    if (run.training) {
+      dropout(ctx, run.x, options_, run.y);
+    } else {
+      copy_matrix(ctx, run.x, run.y);
+    }
+  }
+  void backward(const Context& ctx, WorkspacePlan&, const LayerRun& run) override {
+    dropout(ctx, run.d_y, options_, run.d_x);  // the same elements of the same step
+  }
+
+ private:
+  std::int64_t width_;
+  Dropout options_;
+};
+
+/// DLRM's products of all pairs of a network's inputs.
+class DotInteractionLayer : public Layer {
+ public:
+  explicit DotInteractionLayer(const DotInteraction& shape) : shape_(shape) {}
+  std::int64_t output_width() const override { return shape_.width(); }
+  void plan(WorkspacePlan&, std::int64_t) override {}
+  void forward(const Context& ctx, WorkspacePlan&, const LayerRun& run) override {
+    dot_interaction(ctx, run.x, shape_, run.y);
+  }
+  void backward(const Context& ctx, WorkspacePlan&, const LayerRun& run) override {
+    dot_interaction_grad(ctx, run.x, shape_, run.d_y, run.d_x);
+  }
+
+ private:
+  DotInteraction shape_;
 };
 
 }  // namespace
@@ -87,7 +173,7 @@ void forward_layers(const Context& ctx, WorkspacePlan& plan, std::span<const Lay
     if (auto call = run.layer->dense_call(plan, run.x, run.y)) {
       calls.push_back(*call);
     } else {
-      run.layer->forward(ctx, plan, run.x, run.y);
+      run.layer->forward(ctx, plan, run);
     }
   }
   if (!calls.empty()) dense(ctx, calls);
@@ -99,19 +185,40 @@ void backward_layers(const Context& ctx, WorkspacePlan& plan, std::span<const La
     if (auto call = run.layer->dense_grad_call(plan, run.x, run.y, run.d_y, run.d_x)) {
       calls.push_back(*call);
     } else {
-      run.layer->backward(ctx, plan, run.x, run.y, run.d_y, run.d_x);
+      run.layer->backward(ctx, plan, run);
     }
   }
   if (!calls.empty()) dense_grad(ctx, calls);
 }
 
 std::int64_t append_layers(const LayerConfig& config, const std::string& network,
-                           std::int64_t input_width, ParameterRegistry& registry,
+                           std::int64_t input_width, const std::vector<std::int64_t>& parts,
+                           ParameterRegistry& registry,
                            std::vector<std::unique_ptr<Layer>>& layers) {
   std::int64_t width = input_width;
-  if (config.kind == LayerKind::l2_normalize) {
-    layers.push_back(std::make_unique<L2Normalize>(width));
-    return width;
+  const std::string name = fmt::format("{}.{}", network, layers.size());
+  switch (config.kind) {
+    case LayerKind::mlp:
+      break;
+    case LayerKind::l2_normalize:
+      layers.push_back(std::make_unique<L2Normalize>(width));
+      return width;
+    case LayerKind::cross:
+      layers.push_back(make_cross_layer(config, name, width, registry));
+      return width;
+    case LayerKind::layer_norm:
+      layers.push_back(std::make_unique<LayerNorm>(registry, name, width, config.epsilon));
+      return width;
+    case LayerKind::dot_interaction: {
+      require(output_width(config, width, parts) > 0, "append_layers: unequal inputs");
+      layers.push_back(std::make_unique<DotInteractionLayer>(DotInteraction{
+          static_cast<std::int64_t>(parts.size()), config.self_interaction, config.skip_gather}));
+      return layers.back()->output_width();
+    }
+    case LayerKind::dropout:
+      layers.push_back(
+          std::make_unique<DropoutLayer>(width, config.rate, registry.next_random_stream()));
+      return width;
   }
   for (std::size_t u = 0; u < config.units.size(); ++u) {
     const bool last = u + 1 == config.units.size();

@@ -15,6 +15,8 @@
 
 namespace belfry {
 
+struct LayerRun;
+
 class Layer {
  public:
   virtual ~Layer() = default;
@@ -31,18 +33,18 @@ class Layer {
                                                        Matrix<float>) {
     return std::nullopt;
   }
-  /// y [B, output_width] from x [B, input_width].
-  virtual void forward(const Context&, WorkspacePlan&, Matrix<const float>, Matrix<float>) {}
-  /// Gradients of the layer's parameters (overwritten), and of x unless d_x is empty. x, y: as in the
-  /// last forward of this batch; d_y may be overwritten.
-  virtual void backward(const Context&, WorkspacePlan&, Matrix<const float>, Matrix<const float>,
-                        Matrix<float>, Matrix<float>) {}
+  /// run.y [B, output_width] from run.x [B, input_width].
+  virtual void forward(const Context&, WorkspacePlan&, const LayerRun& /*run*/) {}
+  /// Gradients of the layer's parameters (overwritten), and run.d_x from run.d_y, which may be overwritten. x, y:
+  /// as in the last forward of this batch.
+  virtual void backward(const Context&, WorkspacePlan&, const LayerRun& /*run*/) {}
 };
 
 /// One layer of a batch at work: x -> y, and back d_y -> d_x.
 struct LayerRun {
   Layer* layer = nullptr;
   Matrix<float> x, y, d_y, d_x;
+  bool training = false;  ///< dropout drops
 };
 /// Passes of layers that do not depend on each other, those of both towers at one depth: the dense ones go
 /// to the device together.
@@ -50,9 +52,11 @@ void forward_layers(const Context& ctx, WorkspacePlan& plan, std::span<const Lay
 void backward_layers(const Context& ctx, WorkspacePlan& plan, std::span<const LayerRun> runs);
 
 /// Appends the layers that `config` stands for to `layers` (an mlp is several dense layers), registering
-/// parameters "<network>.<number>.kernel" and ".bias"; returns the new width.
+/// parameters "<network>.<number>.kernel" and ".bias"; returns the new width. parts: the widths of the
+/// network's inputs where they are what the layer reads, else empty.
 std::int64_t append_layers(const LayerConfig& config, const std::string& network,
-                           std::int64_t input_width, ParameterRegistry& registry,
+                           std::int64_t input_width, const std::vector<std::int64_t>& parts,
+                           ParameterRegistry& registry,
                            std::vector<std::unique_ptr<Layer>>& layers);
 
 }  // namespace belfry

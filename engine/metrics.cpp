@@ -20,14 +20,16 @@ struct KindName {
   MetricKind kind;
   std::string_view name;
 };
-constexpr std::array<KindName, 8> kKinds = {{{MetricKind::recall, "recall"},
-                                             {MetricKind::precision, "precision"},
-                                             {MetricKind::hit_rate, "hit_rate"},
-                                             {MetricKind::ndcg, "ndcg"},
-                                             {MetricKind::mrr, "mrr"},
-                                             {MetricKind::map, "map"},
-                                             {MetricKind::coverage, "coverage"},
-                                             {MetricKind::gini, "gini"}}};
+constexpr std::array<KindName, 10> kKinds = {{{MetricKind::recall, "recall"},
+                                              {MetricKind::recall_min, "recall_min"},
+                                              {MetricKind::precision, "precision"},
+                                              {MetricKind::hit_rate, "hit_rate"},
+                                              {MetricKind::ndcg, "ndcg"},
+                                              {MetricKind::mrr, "mrr"},
+                                              {MetricKind::map, "map"},
+                                              {MetricKind::map_min, "map_min"},
+                                              {MetricKind::coverage, "coverage"},
+                                              {MetricKind::gini, "gini"}}};
 constexpr std::string_view kTopKHead = "factorized_top_k/top_";
 constexpr std::string_view kTopKTail = "_categorical_accuracy";
 
@@ -191,6 +193,8 @@ double RankingMetrics::value(const Metric& metric, std::int64_t relevant,
   switch (metric.kind) {
     case MetricKind::recall:
       return static_cast<double>(count) / static_cast<double>(relevant);
+    case MetricKind::recall_min:
+      return static_cast<double>(count) / static_cast<double>(std::min(metric.k, relevant));
     case MetricKind::precision:
       return static_cast<double>(count) / static_cast<double>(metric.k);
     case MetricKind::hit_rate:
@@ -207,12 +211,14 @@ double RankingMetrics::value(const Metric& metric, std::int64_t relevant,
     case MetricKind::mrr:
       if (metric.k == 0 && first_rank) return 1.0 / static_cast<double>(*first_rank + 1);
       return count > 0 ? 1.0 / static_cast<double>(hits_.front()) : 0.0;
-    case MetricKind::map: {
+    case MetricKind::map:
+    case MetricKind::map_min: {
       double sum = 0;
       for (std::int64_t i = 0; i < count; ++i) {
         sum += static_cast<double>(i + 1) / static_cast<double>(hits_[i]);
       }
-      return sum / static_cast<double>(relevant);
+      const bool all = metric.kind == MetricKind::map;
+      return sum / static_cast<double>(all ? relevant : std::min(metric.k, relevant));
     }
     default:
       return 0.0;  // coverage and gini are no means over users

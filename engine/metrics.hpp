@@ -19,11 +19,13 @@ using MetricMap = std::map<std::string, double>;
 
 enum class MetricKind {
   recall,
+  recall_min,  ///< divided by min(k, |truth|), as the next _min
   precision,
   hit_rate,
   ndcg,
   mrr,
   map,
+  map_min,
   coverage,
   gini,
   top_k_accuracy

@@ -6,6 +6,7 @@
 
 #include "engine/error.hpp"
 #include "engine/interaction_encoder.hpp"
+#include "engine/rating_evaluation.hpp"
 
 namespace belfry {
 
@@ -18,6 +19,14 @@ ColumnType type_of(const Schema& schema, const std::string& name) {
 }
 
 }  // namespace
+
+std::vector<LabelColumn> label_columns(const Config& config) {
+  std::vector<LabelColumn> out;
+  for (const TaskConfig& task : config.tasks) {
+    if (task.kind == TaskKind::ranking) out.push_back({task.label, task.label_above});
+  }
+  return out;
+}
 
 std::vector<int> ModelData::features_of(Side side) const {
   std::vector<int> out;
@@ -96,10 +105,23 @@ void resolve_config(Config& config, DataReport* report) {
   }
   for (FeatureConfig& f : config.features) {
     if (f.column.empty()) {
-      f.column = f.kind == FeatureKind::id ? (f.of == Side::query ? data.user : data.item) : f.name;
+      f.column = f.kind == FeatureKind::sequence ? data.item : f.kind == FeatureKind::id ? (f.of == Side::query ? data.user : data.item) : f.name;
     }
     if (f.table.empty()) f.table = f.name;
     if (!f.init) f.init = default_embedding_init(config.preset);
+    if (f.kind == FeatureKind::sequence && f.max_length == 0) f.max_length = 50;
+  }
+  for (TaskConfig& task : config.tasks) {
+    if (task.kind != TaskKind::ranking || !task.label.empty()) continue;
+    task.label = !data.label.empty() ? data.label : r.weight;
+    if (task.label.empty()) {
+      throw Error(ExitCode::usage, task.place, "the ranking task has no label",
+                  "name the column: label = \"rating\"");
+    }
+  }
+  if (config.train.early_stop && retrieval_task(config) == nullptr &&
+      config.train.early_stop->metric == EarlyStop{}.metric) {
+    config.train.early_stop->metric = default_rating_metric(config.tasks.front().ranking_loss);
   }
   if (!config.split.validation && config.train.early_stop)
     config.split.validation = Amount{0.05, true};

@@ -6,11 +6,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/config.hpp"
 #include "engine/dataset.hpp"
+#include "engine/feature_values.hpp"
 #include "engine/vocabulary.hpp"
 
 namespace belfry {
@@ -20,23 +23,35 @@ struct TableData {
   std::string name;
   std::int64_t dim = 0;
   InitConfig init;
-  Vocabulary vocabulary;
+  Vocabulary vocabulary;          ///< of ids, categories, lists and words
+  std::int64_t buckets = 0;       ///< rows, where they stand for hash values or ranges of numbers
+  std::vector<float> boundaries;  ///< between the ranges
+  std::int64_t rows() const { return buckets > 0 ? buckets : vocabulary.rows(); }
 };
 
-/// One feature of a tower: which table it looks up, and the table row of each entity.
+/// One lookup, or the numbers, of a feature. A unified feature has several, all of its name, in order.
 struct FeatureData {
   FeatureConfig config;
-  int table = -1;                  ///< index into ModelData::tables
-  bool context = false;            ///< one value an interaction instead of one an entity
-  std::vector<std::int32_t> rows;  ///< [entities of its side]; context: empty
+  int table = -1;              ///< index into ModelData::tables; -1: dense
+  int chunk = 0;               ///< of a unified feature
+  std::int64_t width = 0;      ///< dense: numbers a value
+  bool context = false;        ///< one value an interaction instead of one an entity
+  double mean = 0, scale = 1;  ///< of a number: x enters as (x - mean) * scale
+  std::int64_t longest = 1;    ///< of lists: rows of the longest one
+  FeatureValues values;        ///< [entities of its side]; context: empty
+  FeatureForm form() const {
+    if (table < 0) return FeatureForm::dense;
+    return is_list(config.kind) ? FeatureForm::list : FeatureForm::row;
+  }
 };
 
 /// Interactions by entity. An item number >= the catalogue's size, or a user number >= the number of
 /// users, stands for a distinct id outside of them (test data only).
 struct Interactions {
   std::vector<std::int32_t> user, item;
-  std::vector<float> weight;                       ///< empty: 1
-  std::vector<std::vector<std::int32_t>> context;  ///< per context feature, in order of features
+  std::vector<float> weight;               ///< empty: 1
+  std::vector<std::vector<float>> labels;  ///< per ranking task, in order of tasks
+  std::vector<FeatureValues> context;      ///< per context feature, in order of features
   std::int64_t size() const { return static_cast<std::int64_t>(user.size()); }
 };
 
@@ -55,16 +70,25 @@ struct DataReport {
   double seconds = 0;
 };
 
+/// What a ranking task learns of a row.
+struct LabelColumn {
+  std::string column;
+  std::optional<double> above;  ///< the label is 1 where the column is above, else 0
+};
+/// Those of a config's ranking tasks, in order.
+std::vector<LabelColumn> label_columns(const Config& config);
+
 struct ModelData {
   Vocabulary users, items;  ///< entities in order; items = the catalogue
   std::vector<TableData> tables;
   std::vector<FeatureData> features;  ///< query features and candidate features
+  std::vector<LabelColumn> labels;    ///< of the ranking tasks
   Interactions train;                 ///< in the split's order
   Interactions validation, test;
   bool has_test = false;
-  /// Row of each user's last training interaction (by time, then row), validation rows included, as
-  /// context rows per context feature: [context features][users].
-  std::vector<std::vector<std::int32_t>> last_context;
+  /// Context of each user's last training interaction (by time, then row), validation rows included:
+  /// [context features], of each user.
+  std::vector<FeatureValues> last_context;
   std::vector<std::int64_t> item_counts;  ///< training and validation rows of each catalogue item
   std::vector<float> item_probability;    ///< given sampling probabilities; empty: from item_counts
   std::string fingerprint;                ///< XXH3-128 of the encoded interactions and vocabularies
@@ -90,6 +114,10 @@ ModelData load_model_data(const Config& config, const DataReport& found,
 /// Reads a test file for a model whose entities and features are known (evaluate --test); of `model` its
 /// vocabularies, tables and features are used.
 Interactions load_test_file(const Config& config, const std::string& path, const ModelData& model);
+
+/// The one value of feature f that a field with this text stands for, as in --context. Text that stands for
+/// none: Error(bad_data).
+FeatureValues value_of_text(const ModelData& model, std::size_t f, std::string_view text);
 
 /// The distinct items of each user, from one or two sets of interactions, catalogue items alone.
 ItemLists items_by_user(std::int64_t users, std::int64_t items,

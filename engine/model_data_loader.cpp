@@ -1,38 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/format.h>
-#include <tsl/robin_map.h>
 #include <xxhash.h>
 
 #include <algorithm>
 #include <chrono>
 #include <numeric>
-#include <optional>
+#include <tuple>
 
 #include "engine/error.hpp"
-#include "engine/id_list.hpp"
+#include "engine/feature_assembly.hpp"
+#include "engine/feature_builder.hpp"
+#include "engine/history.hpp"
 #include "engine/interaction_encoder.hpp"
 #include "engine/split.hpp"
 
 namespace belfry {
 
 namespace {
-
-/// Entities while they are collected: ids with their number of training rows.
-struct IdCounts {
-  std::vector<std::pair<std::string, std::int64_t>> list;
-  tsl::robin_map<std::string, std::size_t> at;
-  void add(std::string_view id, std::int64_t n) {
-    const auto [it, fresh] = at.try_emplace(std::string(id), list.size());
-    if (fresh) list.emplace_back(id, 0);
-    list[it->second].second += n;
-  }
-};
-
-double number_at(const Column& column, std::int64_t row) {
-  const auto at = static_cast<std::size_t>(row);
-  return column.type == ColumnType::integer ? static_cast<double>(column.integers[at])
-                                            : column.reals[at];
-}
 
 /// Everything that load_model_data knows on the way.
 class Loader {
@@ -53,19 +37,19 @@ class Loader {
   const Column* time_column() const;
   void split_rows();
   void build_entities();
-  void build_features();
-  std::optional<Vocabulary> whole_entities(int table, bool from_file) const;
-  Vocabulary given_vocabulary(const VocabularyOptions& options) const;
-  void build_tables_and_rows();
+  Interactions encode(const std::vector<std::int64_t>& rows, Outside& users, Outside& items) const;
+  std::vector<Moment> moments_of(const Interactions& part,
+                                 const std::vector<std::int64_t>& rows) const;
+  void fill_histories();
   void fill_last_context();
+  void fill_longest();
   void fill_fingerprint();
-  const SideTable& side_of(Side side) const { return side == Side::query ? users_ : items_; }
-  std::vector<std::string> values_of_entities(const FeatureData& f) const;
 
   const Config& config_;
   const DataConfig& data_;
   const std::function<void(const std::string&)>& progress_;
   std::vector<std::string> context_columns_;
+  std::vector<ColumnRequest> context_requests_;
   SideTable users_, items_;
   Table rows_;
   std::vector<std::int64_t> kept_;     // rows of rows_ left by the duplicate rule
@@ -76,28 +60,28 @@ class Loader {
 
 void Loader::collect_context_columns() {
   // A query column that the users' side table has belongs to the user; any other to the interaction.
-  const std::vector<std::string> none;
   Schema users;
   if (!data_.users.empty()) users = sniff(data_.users);
   for (const FeatureConfig& f : config_.features) {
-    if (f.of != Side::query || f.column == data_.user) continue;
+    if (f.of != Side::query || f.column == data_.user || f.kind == FeatureKind::sequence) continue;
     if (!data_.users.empty() && has_column(users, f.column)) continue;
-    if (std::find(context_columns_.begin(), context_columns_.end(), f.column) ==
-        context_columns_.end()) {
-      context_columns_.push_back(f.column);
-    }
+    context_columns_.push_back(f.column);
+    request_columns(context_requests_, column_requests(f));
   }
 }
 
 void Loader::read_side_tables() {
-  std::vector<std::string> user_columns, item_columns;
+  std::vector<ColumnRequest> user_columns, item_columns;
   for (const FeatureConfig& f : config_.features) {
     const bool context = std::find(context_columns_.begin(), context_columns_.end(), f.column) !=
                          context_columns_.end();
-    if (f.of == Side::query && f.column != data_.user && !context) user_columns.push_back(f.column);
-    if (f.of == Side::candidate && f.column != data_.item) item_columns.push_back(f.column);
+    const bool own_id = f.column == (f.of == Side::query ? data_.user : data_.item);
+    if (own_id || (context && f.of == Side::query)) continue;
+    request_columns(f.of == Side::query ? user_columns : item_columns, column_requests(f));
   }
-  if (!data_.items.empty() && data_.item != data_.items_key) item_columns.push_back(data_.item);
+  if (!data_.items.empty() && data_.item != data_.items_key) {
+    request_columns(item_columns, {{data_.item, ColumnType::text, false}});
+  }
   users_ = read_side_table(data_.users, data_.users_key, data_, user_columns);
   items_ = read_side_table(data_.items, data_.items_key, data_, item_columns);
   if (items_.present)
@@ -172,7 +156,7 @@ void Loader::build_entities() {
       ++key_rows[key.codes[static_cast<std::size_t>(row)]];
     }
   }
-  IdCounts users, items;
+  TokenCounts users, items;
   for (std::size_t c = 0; c < user_rows.size(); ++c) {
     if (user_rows[c] > 0)
       users.add(user.dictionary->text(static_cast<std::uint32_t>(c)), user_rows[c]);
@@ -199,173 +183,87 @@ void Loader::build_entities() {
   out_.item_counts = out_.items.counts();
 }
 
-/// The value of an entity feature for each entity; empty where the side table lacks the entity.
-std::vector<std::string> Loader::values_of_entities(const FeatureData& f) const {
-  const bool query = f.config.of == Side::query;
-  const Vocabulary& entities = query ? out_.users : out_.items;
-  if (f.config.column == (query ? data_.user : data_.item)) return entities.all_tokens();
-  const SideTable& side = side_of(f.config.of);
-  const Column& values = side.table.at(f.config.column);
-  std::vector<std::string> out(static_cast<std::size_t>(entities.tokens()));
-  if (query || data_.item == data_.items_key) {
-    for (std::size_t e = 0; e < out.size(); ++e) {
-      const auto at = side.row_of_key.find(entities.token(static_cast<std::int64_t>(e)));
-      if (at == side.row_of_key.end()) continue;
-      out[e] = values.dictionary->text(values.codes[static_cast<std::size_t>(at->second)]);
-    }
-    return out;
-  }
-  // Several side rows may share one item id (a title): the first one speaks for it.
-  const Column& id = side.table.at(data_.item);
-  std::vector<char> filled(out.size(), 0);
-  for (std::size_t r = 0; r < id.codes.size(); ++r) {
-    const auto e = entities.token_index(id.dictionary->text(id.codes[r]));
-    if (!e || filled[static_cast<std::size_t>(*e)] != 0) continue;
-    filled[static_cast<std::size_t>(*e)] = 1;
-    out[static_cast<std::size_t>(*e)] = values.dictionary->text(values.codes[r]);
+/// Rows of the interactions as the model's entities.
+Interactions Loader::encode(const std::vector<std::int64_t>& rows, Outside& users,
+                            Outside& items) const {
+  return encode_interactions(rows_, rows, data_, out_, key_item_, users, items);
+}
+
+std::vector<Moment> Loader::moments_of(const Interactions& part,
+                                       const std::vector<std::int64_t>& rows) const {
+  const Column* time = time_column();
+  std::vector<Moment> out;
+  out.reserve(part.user.size());
+  for (std::size_t i = 0; i < part.user.size(); ++i) {
+    const double t = time != nullptr ? number_at(*time, rows[i]) : 0;
+    out.push_back({part.user[i], part.item[i], t, rows[i]});
   }
   return out;
 }
 
-void Loader::build_features() {
-  for (const FeatureConfig& config : config_.features) {
-    FeatureData f;
-    f.config = config;
-    f.context = config.of == Side::query &&
-                std::find(context_columns_.begin(), context_columns_.end(), config.column) !=
-                    context_columns_.end();
-    const auto at = std::find_if(out_.tables.begin(), out_.tables.end(),
-                                 [&](const TableData& t) { return t.name == config.table; });
-    f.table = static_cast<int>(at - out_.tables.begin());
-    if (at == out_.tables.end())
-      out_.tables.push_back({config.table, config.dim, *config.init, {}});
-    out_.features.push_back(std::move(f));
-  }
-}
-
-/// The entities' own vocabulary where a table stands for all of them: then the ids are held once.
-std::optional<Vocabulary> Loader::whole_entities(int table, bool from_file) const {
-  const FeatureData* user = nullptr;
-  for (const FeatureData& f : out_.features) {
-    if (f.table != table) continue;
-    const bool own_id = f.config.column == (f.config.of == Side::query ? data_.user : data_.item);
-    if (user != nullptr || !own_id) return std::nullopt;
-    user = &f;
-  }
-  const bool query = user->config.of == Side::query;
-  const Vocabulary& entities = query ? out_.users : out_.items;
-  const bool untrained = entities.tokens() > 0 && entities.count(entities.tokens() - 1) == 0;
-  if ((from_file && !query) || (data_.vocabulary == "train" && untrained)) return std::nullopt;
-  return entities.with_oov(user->config.oov);
-}
-
-/// The items' rows as the model file's own list has them, in its order.
-Vocabulary Loader::given_vocabulary(const VocabularyOptions& options) const {
-  std::vector<std::string> tokens = read_ids(data_.vocabulary);
-  std::vector<std::int64_t> counts(tokens.size(), 0);
-  try {
-    return Vocabulary(std::move(tokens), std::move(counts), options);
-  } catch (const Error& e) {  // an id twice, or text among integers
-    throw Error(e.code(), data_.vocabulary, e.what());
-  }
-}
-
-void Loader::build_tables_and_rows() {
-  std::vector<std::vector<std::string>> values(out_.features.size());
-  for (std::size_t f = 0; f < out_.features.size(); ++f) {
-    if (!out_.features[f].context) values[f] = values_of_entities(out_.features[f]);
-  }
-  const bool from_file = data_.vocabulary != "train" && data_.vocabulary != "catalogue";
-  for (std::size_t t = 0; t < out_.tables.size(); ++t) {
-    if (auto entities = whole_entities(static_cast<int>(t), from_file)) {
-      out_.tables[t].vocabulary = std::move(*entities);
-      continue;
-    }
-    IdCounts counts;
-    VocabularyOptions options;
-    bool given = false;
-    for (std::size_t i = 0; i < out_.features.size(); ++i) {
-      const FeatureData& f = out_.features[i];
-      if (f.table != static_cast<int>(t)) continue;
-      options.oov = f.config.oov;
-      const bool query = f.config.of == Side::query;
-      const bool own_id = f.config.column == (query ? data_.user : data_.item);
-      if (own_id) {
-        const Vocabulary& entities = query ? out_.users : out_.items;
-        options.type = entities.options().type;
-        given = given || (from_file && !query);
-        for (std::int64_t e = 0; e < entities.tokens(); ++e) {
-          // "train": an item without a training row has no row of its own.
-          if (data_.vocabulary == "train" && entities.count(e) == 0) continue;
-          counts.add(entities.token(e), entities.count(e));
-        }
-      } else if (f.context) {
-        const Column& column = *rows_.find(f.config.column, ColumnType::text);
-        std::vector<std::int64_t> n(column.dictionary->size());
-        for (const auto* part : {&split_.train, &split_.validation}) {
-          for (const std::int64_t row : *part) ++n[column.codes[static_cast<std::size_t>(row)]];
-        }
-        for (std::size_t c = 0; c < n.size(); ++c) {
-          if (n[c] > 0) counts.add(column.dictionary->text(static_cast<std::uint32_t>(c)), n[c]);
-        }
-      } else {
-        for (const std::string& v : values[i]) {
-          if (!v.empty()) counts.add(v, 1);
-        }
-      }
-    }
-    out_.tables[t].vocabulary =
-        given ? given_vocabulary(options) : Vocabulary::adapt(std::move(counts.list), options);
-    if (out_.tables[t].vocabulary.rows() > INT32_MAX) {
-      throw Error(ExitCode::bad_data, out_.tables[t].name, "a table is limited to 2^31 - 1 rows");
-    }
-  }
-  for (std::size_t i = 0; i < out_.features.size(); ++i) {
-    FeatureData& f = out_.features[i];
-    if (f.context) continue;
-    const Vocabulary& vocabulary = out_.tables[static_cast<std::size_t>(f.table)].vocabulary;
-    f.rows.resize(values[i].size());
-    for (std::size_t e = 0; e < values[i].size(); ++e) {
-      const auto row = vocabulary.row(values[i][e]);
-      if (!row) {
-        throw Error(ExitCode::bad_data, f.config.name,
-                    fmt::format("\"{}\" is not in the vocabulary and the feature has no OOV row",
-                                values[i][e]),
-                    "oov = 1 gives it one");
-      }
-      f.rows[e] = static_cast<std::int32_t>(*row);
-    }
-  }
-}
-
+/// The context of each user's last row, histories aside.
 void Loader::fill_last_context() {
-  const Column* time = time_column();
-  const auto users = static_cast<std::size_t>(out_.user_count());
-  struct Last {
-    double time = 0;
-    std::int64_t row = -1;
-    std::int32_t position = 0;
-    const Interactions* part = nullptr;
-  };
-  std::vector<Last> last(users);
-  const std::pair<const Interactions*, const std::vector<std::int64_t>*> parts[] = {
-      {&out_.train, &split_.train}, {&out_.validation, &split_.validation}};
-  for (const auto& [part, rows] : parts) {
-    for (std::size_t i = 0; i < rows->size(); ++i) {
-      const std::int64_t row = (*rows)[i];
-      const double t = time != nullptr ? number_at(*time, row) : 0;
-      Last& l = last[static_cast<std::size_t>(part->user[i])];
-      if (l.row < 0 || t > l.time || (t == l.time && row > l.row)) {
-        l = {t, row, static_cast<std::int32_t>(i), part};
-      }
+  std::vector<Moment> last(static_cast<std::size_t>(out_.user_count()), Moment{-1, 0, 0, -1});
+  for (auto [part, rows] :
+       {std::pair{&out_.train, &split_.train}, std::pair{&out_.validation, &split_.validation}}) {
+    for (const Moment& m : moments_of(*part, *rows)) {
+      Moment& l = last[static_cast<std::size_t>(m.user)];
+      if (l.row < 0 || std::tie(m.time, m.row) > std::tie(l.time, l.row)) l = m;
     }
   }
-  const std::size_t n = out_.train.context.size();
-  out_.last_context.assign(n, std::vector<std::int32_t>(users));
-  for (std::size_t c = 0; c < n; ++c) {
-    for (std::size_t u = 0; u < users; ++u) {
-      out_.last_context[c][u] =
-          last[u].part->context[c][static_cast<std::size_t>(last[u].position)];
+  std::vector<std::int64_t> rows;
+  for (const Moment& m : last) rows.push_back(m.row);
+  for (std::size_t f = 0; f < out_.features.size(); ++f) {
+    const FeatureData& feature = out_.features[f];
+    if (!feature.context) continue;
+    FeatureValues& values = out_.last_context.emplace_back();
+    if (feature.config.kind == FeatureKind::sequence) continue;
+    values = build_values(out_, f, source_of(feature.config, rows_, rows));
+  }
+}
+
+/// What each interaction's user had before it, and what each user has in the end.
+void Loader::fill_histories() {
+  const bool any =
+      std::any_of(config_.features.begin(), config_.features.end(),
+                  [](const FeatureConfig& f) { return f.kind == FeatureKind::sequence; });
+  if (!any) return;
+  std::vector<Moment> all = moments_of(out_.train, split_.train);
+  const std::vector<Moment> more = moments_of(out_.validation, split_.validation);
+  all.insert(all.end(), more.begin(), more.end());
+  const Histories histories(out_.user_count(), std::move(all));
+  std::size_t c = 0;
+  for (std::size_t f = 0; f < out_.features.size(); ++f) {
+    if (!out_.features[f].context) continue;
+    const std::size_t at = c++;
+    if (out_.features[f].config.kind != FeatureKind::sequence) continue;
+    const std::int64_t longest = out_.features[f].config.max_length;
+    const std::vector<std::int32_t> rows = rows_of_items(out_, f);
+    out_.last_context[at] = histories.last(longest, rows);
+    for (auto [part, of] :
+         {std::pair{&out_.train, &split_.train}, std::pair{&out_.validation, &split_.validation},
+          std::pair{&out_.test, &split_.test}}) {
+      if (part->context.empty()) continue;  // a test file is not read yet
+      part->context[at] = histories.before(moments_of(*part, *of), longest, rows);
+    }
+  }
+}
+
+/// Rows of the longest list of each feature, wherever it stands.
+void Loader::fill_longest() {
+  std::size_t c = 0;
+  for (FeatureData& f : out_.features) {
+    std::vector<const FeatureValues*> all{&f.values};
+    if (f.context) {
+      for (const Interactions* part : {&out_.train, &out_.validation, &out_.test}) {
+        all.push_back(&part->context[c]);
+      }
+      all.push_back(&out_.last_context[c++]);
+    }
+    for (const FeatureValues* v : all) {
+      for (std::size_t i = 0; i < v->begin.size(); ++i) {
+        f.longest = std::max(f.longest, v->end[i] - v->begin[i]);
+      }
     }
   }
 }
@@ -378,19 +276,28 @@ void Loader::fill_fingerprint() {
     XXH3_128bits_update(state, &n, sizeof n);
     XXH3_128bits_update(state, v.data(), v.size() * sizeof(v[0]));
   };
+  const auto feed_values = [&](const FeatureValues& v) {
+    feed(v.rows);
+    feed(v.begin);
+    feed(v.end);
+    feed(v.weights);
+    feed(v.numbers);
+  };
   for (const Interactions* part : {&out_.train, &out_.validation, &out_.test}) {
     feed(part->user);
     feed(part->item);
     feed(part->weight);
-    for (const auto& c : part->context) feed(c);
+    for (const auto& column : part->labels) feed(column);
+    for (const FeatureValues& c : part->context) feed_values(c);
   }
   for (const Vocabulary* v : {&out_.users, &out_.items}) {
     for (const std::string& token : v->all_tokens()) feed(token);
   }
   for (const TableData& t : out_.tables) {
     for (const std::string& token : t.vocabulary.all_tokens()) feed(token);
+    feed(t.boundaries);
   }
-  for (const FeatureData& f : out_.features) feed(f.rows);
+  for (const FeatureData& f : out_.features) feed_values(f.values);
   const XXH128_hash_t hash = XXH3_128bits_digest(state);
   XXH3_freeState(state);
   out_.fingerprint = fmt::format("{:016x}{:016x}", hash.high64, hash.low64);
@@ -400,7 +307,8 @@ ModelData Loader::load() {
   const auto start = std::chrono::steady_clock::now();
   collect_context_columns();
   read_side_tables();
-  const InteractionReader reader(data_, context_columns_);
+  out_.labels = label_columns(config_);
+  const InteractionReader reader(data_, context_requests_, out_.labels);
   rows_ = reader.read(data_.interactions);
   out_.report.rows = rows_.rows;
   out_.report.filtered = rows_.rows_filtered;
@@ -409,21 +317,21 @@ ModelData Loader::load() {
   drop_duplicates();
   split_rows();
   build_entities();
-  build_features();
-  build_tables_and_rows();
+  assemble_features(config_, {users_, items_, rows_, context_columns_, split_}, out_);
   Outside users(out_.user_count()), items(out_.item_count());
-  out_.train = encode_interactions(rows_, split_.train, data_, out_, key_item_, users, items);
-  out_.validation =
-      encode_interactions(rows_, split_.validation, data_, out_, key_item_, users, items);
-  if (config_.split.method == SplitMethod::file) {
+  out_.train = encode(split_.train, users, items);
+  out_.validation = encode(split_.validation, users, items);
+  const bool apart = config_.split.method == SplitMethod::file;
+  if (!apart) out_.test = encode(split_.test, users, items);
+  fill_last_context();
+  fill_histories();
+  if (apart) {
     const Table test = reader.read_test(data_.test);
     out_.test = encode_interactions(test, all_rows(test), data_, out_,
                                     item_of_key(test, data_, items_), users, items);
-  } else {
-    out_.test = encode_interactions(rows_, split_.test, data_, out_, key_item_, users, items);
   }
   out_.has_test = out_.test.size() > 0;
-  fill_last_context();
+  fill_longest();
   fill_fingerprint();
   out_.report.seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -439,14 +347,16 @@ ModelData load_model_data(const Config& config, const DataReport& found,
 
 Interactions load_test_file(const Config& config, const std::string& path, const ModelData& model) {
   const DataConfig& data = config.data;
-  std::vector<std::string> context;
+  std::vector<ColumnRequest> context;
   for (const FeatureData& f : model.features) {
-    if (f.context) context.push_back(f.config.column);
+    if (f.context) request_columns(context, column_requests(f.config));
   }
   const bool join = data.item != key_column(data);
   SideTable items;
-  if (join) items = read_side_table(data.items, data.items_key, data, {data.item});
-  const Table table = InteractionReader(data, context).read_test(path);
+  if (join)
+    items =
+        read_side_table(data.items, data.items_key, data, {{data.item, ColumnType::text, false}});
+  const Table table = InteractionReader(data, context, model.labels).read_test(path);
   Outside users(model.user_count()), outside(model.item_count());
   return encode_interactions(table, all_rows(table), data, model, item_of_key(table, data, items),
                              users, outside);

@@ -82,10 +82,24 @@ class ModelWriter {
   void ints(const std::string& name, const std::vector<std::int32_t>& v) {
     writer_.add(name, DType::i32, {static_cast<std::int64_t>(v.size())}, v.data());
   }
+  void floats(const std::string& name, const std::vector<float>& v) {
+    writer_.add(name, DType::f32, {static_cast<std::int64_t>(v.size())}, v.data());
+  }
+  void values(const std::string& name, FeatureForm form, const FeatureValues& v) {
+    if (form == FeatureForm::dense) return floats(name + ".numbers", v.numbers);
+    ints(name + ".rows", v.rows);
+    if (form == FeatureForm::row) return;
+    longs(name + ".begin", v.begin);
+    longs(name + ".end", v.end);
+    if (!v.weights.empty()) floats(name + ".weights", v.weights);
+  }
   nlohmann::json vocabulary(const std::string& name, const Vocabulary& v) {
     strings(name, v.all_tokens());
     longs(name + ".counts", v.counts());
-    return {{"integer", v.options().type == IdType::integer}, {"oov", v.options().oov}};
+    nlohmann::json out = {{"integer", v.options().type == IdType::integer},
+                          {"oov", v.options().oov}};
+    if (v.options().mask_token) out["mask"] = *v.options().mask_token;
+    return out;
   }
   SafetensorsWriter& writer() { return writer_; }
   void save(const std::filesystem::path& path) {
@@ -110,6 +124,7 @@ Vocabulary read_vocabulary(const SafetensorsFile& file, const std::string& name,
   VocabularyOptions o;
   o.type = options.at("integer").get<bool>() ? IdType::integer : IdType::text;
   o.oov = oov_rows(file, options);
+  if (options.contains("mask")) o.mask_token = options.at("mask").get<std::string>();
   auto tokens = unpack(file, name);
   auto counts = file.read_all<std::int64_t>(name + ".counts", DType::i64);
   if (counts.size() != tokens.size()) refuse(file, name + " has other counts than tokens");
@@ -135,13 +150,13 @@ Config model_part(const Config& config) {
   out.train = defaults.train;
   out.train.seed = config.train.seed;
   out.train.precision = config.train.precision;  // of the tables in the file
-  out.index = defaults.index;
+  out.index.k = defaults.index.k;
   out.optimizer = defaults.optimizer;
   return out;
 }
 
 std::string feature_key(std::size_t f) {
-  return fmt::format("feature.{}.rows", f);
+  return fmt::format("feature.{}", f);
 }
 std::string table_key(std::size_t t) {
   return fmt::format("table.{}", t);
@@ -151,7 +166,7 @@ std::string table_key(std::size_t t) {
 
 void write_model_file(const Context& ctx, const std::filesystem::path& path, const Config& config,
                       const ModelData& data, const ItemLists& seen, const TwoTower& model,
-                      const ItemIndex& index) {
+                      const ItemIndex* index) {
   ModelWriter w;
   nlohmann::json layout;
   layout["users"] = w.vocabulary("users", data.users);
@@ -159,7 +174,10 @@ void write_model_file(const Context& ctx, const std::filesystem::path& path, con
   for (std::size_t t = 0; t < data.tables.size(); ++t) {
     const TableData& table = data.tables[t];
     nlohmann::json entry;
-    if (table.vocabulary.same_tokens(data.users)) {
+    if (table.buckets > 0) {
+      entry["buckets"] = table.buckets;
+      if (!table.boundaries.empty()) w.floats(table_key(t) + ".boundaries", table.boundaries);
+    } else if (table.vocabulary.same_tokens(data.users)) {
       entry = {{"same_as", "users"}, {"oov", table.vocabulary.options().oov}};
     } else if (table.vocabulary.same_tokens(data.items)) {
       entry = {{"same_as", "items"}, {"oov", table.vocabulary.options().oov}};
@@ -173,16 +191,24 @@ void write_model_file(const Context& ctx, const std::filesystem::path& path, con
   std::size_t context = 0;
   for (std::size_t f = 0; f < data.features.size(); ++f) {
     const FeatureData& feature = data.features[f];
-    layout["features"].push_back({{"table", feature.table}, {"context", feature.context}});
-    w.ints(feature_key(f), feature.context ? data.last_context[context++] : feature.rows);
+    layout["features"].push_back({{"table", feature.table},
+                                  {"context", feature.context},
+                                  {"chunk", feature.chunk},
+                                  {"width", feature.width},
+                                  {"mean", feature.mean},
+                                  {"scale", feature.scale}});
+    w.values(feature_key(f), feature.form(),
+             feature.context ? data.last_context[context++] : feature.values);
   }
   w.longs("seen.offsets", seen.offsets);
   w.ints("seen.items", seen.items);
   model.registry().add_to(ctx, w.writer(), false);
-  w.writer().add("item_vectors", DType::f32, {index.size(), index.dim()},
-                 [&](std::int64_t first, std::int64_t n, void* out) {
-                   index.read_rows(ctx, first, {static_cast<float*>(out), n, index.dim()});
-                 });
+  if (index != nullptr) {
+    w.writer().add("item_vectors", DType::f32, {index->size(), index->dim()},
+                   [&](std::int64_t first, std::int64_t n, void* out) {
+                     index->read_rows(ctx, first, {static_cast<float*>(out), n, index->dim()});
+                   });
+  }
   w.writer().metadata("format", kFormat);
   w.writer().metadata("belfry.version", fmt::format("{}.0", kMajor));
   w.writer().metadata("belfry.config", to_toml(model_part(config)));
@@ -192,27 +218,72 @@ void write_model_file(const Context& ctx, const std::filesystem::path& path, con
 
 namespace {
 
+std::int64_t longest_of(const FeatureValues& values) {
+  std::int64_t longest = 1;
+  for (std::size_t i = 0; i < values.begin.size(); ++i) {
+    longest = std::max(longest, values.end[i] - values.begin[i]);
+  }
+  return longest;
+}
+
+/// The values of a feature for n entities or rows, checked against its table.
+FeatureValues read_values(const SafetensorsFile& file, const std::string& name,
+                          const FeatureData& feature, const ModelData& data, std::int64_t n) {
+  FeatureValues v;
+  if (feature.form() == FeatureForm::dense) {
+    v.numbers = file.read_all<float>(name + ".numbers", DType::f32);
+    if (!std::all_of(v.numbers.begin(), v.numbers.end(),
+                     [](float x) { return std::isfinite(x); })) {
+      refuse(file, name + ".numbers is not finite");
+    }
+  } else {
+    v.rows = file.read_all<std::int32_t>(name + ".rows", DType::i32);
+    check_range(file, name + ".rows", v.rows,
+                data.tables[static_cast<std::size_t>(feature.table)].rows());
+  }
+  if (feature.form() == FeatureForm::list) {
+    v.begin = file.read_all<std::int64_t>(name + ".begin", DType::i64);
+    v.end = file.read_all<std::int64_t>(name + ".end", DType::i64);
+    const auto nnz = static_cast<std::int64_t>(v.rows.size());
+    bool good = v.begin.size() == v.end.size();
+    for (std::size_t i = 0; good && i < v.begin.size(); ++i) {
+      good = v.begin[i] >= 0 && v.begin[i] <= v.end[i] && v.end[i] <= nnz;
+    }
+    if (!good) refuse(file, name + " has lists outside of its rows");
+    if (!feature.config.weights.empty()) {
+      v.weights = file.read_all<float>(name + ".weights", DType::f32);
+      if (v.weights.size() != v.rows.size()) refuse(file, name + ".weights has a wrong length");
+    }
+  }
+  if (v.size(feature.form(), feature.width) != n) refuse(file, name + " has a wrong length");
+  return v;
+}
+
 void read_features(const SafetensorsFile& file, const nlohmann::json& layout, LoadedModel& m) {
   const nlohmann::json& entries = layout.at("features");
-  if (entries.size() != m.config.features.size()) refuse(file, "features and layout differ");
+  const std::vector<const FeatureConfig*> configs = lookups(m.config);
+  if (entries.size() != configs.size()) refuse(file, "features and layout differ");
   for (std::size_t f = 0; f < entries.size(); ++f) {
     FeatureData feature;
-    feature.config = m.config.features[f];
+    feature.config = *configs[f];
     feature.table = entries[f].at("table").get<int>();
     feature.context = entries[f].at("context").get<bool>();
-    if (feature.table < 0 || feature.table >= static_cast<int>(m.data.tables.size())) {
+    feature.chunk = entries[f].at("chunk").get<int>();
+    feature.width = entries[f].at("width").get<std::int64_t>();
+    feature.mean = entries[f].at("mean").get<double>();
+    feature.scale = entries[f].at("scale").get<double>();
+    if (feature.table < -1 || feature.table >= static_cast<int>(m.data.tables.size()) ||
+        (feature.table < 0) == has_table(feature.config.kind)) {
       refuse(file, "a feature names no table");
     }
-    const TableData& table = m.data.tables[static_cast<std::size_t>(feature.table)];
-    auto rows = file.read_all<std::int32_t>(feature_key(f), DType::i32);
-    check_range(file, feature_key(f), rows, table.vocabulary.rows());
-    const std::int64_t entities =
-        feature.config.of == Side::query ? m.data.user_count() : m.data.item_count();
-    if (static_cast<std::int64_t>(rows.size()) != entities)
-      refuse(file, feature_key(f) + " has a wrong length");
+    if (feature.width < 0 || feature.width > (1 << 20)) refuse(file, "a feature is too wide");
     if (feature.context && feature.config.of != Side::query)
       refuse(file, "an item feature with context");
-    (feature.context ? m.data.last_context.emplace_back() : feature.rows) = std::move(rows);
+    const std::int64_t entities =
+        feature.config.of == Side::query ? m.data.user_count() : m.data.item_count();
+    FeatureValues values = read_values(file, feature_key(f), feature, m.data, entities);
+    feature.longest = longest_of(values);
+    (feature.context ? m.data.last_context.emplace_back() : feature.values) = std::move(values);
     m.data.features.push_back(std::move(feature));
   }
 }
@@ -225,7 +296,10 @@ void check_kernels(const SafetensorsFile& file, const Config& config) {
       for (const std::int64_t units : layer.units) {
         file.info(fmt::format("{}.{}.kernel", network.name, number++), DType::f32, {-1, units});
       }
-      if (layer.kind == LayerKind::l2_normalize) ++number;
+      for (std::int64_t l = 0; layer.kind == LayerKind::cross && l < layer.num_layers; ++l) {
+        file.info(fmt::format("{}.{}.{}.kernel", network.name, number, l), DType::f32, {-1, -1});
+      }
+      if (layer.kind != LayerKind::mlp) ++number;
     }
   }
 }
@@ -244,7 +318,13 @@ void read_parts(const Context& ctx, const SafetensorsFile& file, LoadedModel& m)
     table.dim = tables[t].at("dim").get<std::int64_t>();
     if (table.dim < 1 || table.dim > (1 << 20)) refuse(file, "a table has an impossible width");
     const std::string same = tables[t].value("same_as", "");
-    if (same == "users" || same == "items") {
+    if (tables[t].contains("buckets")) {
+      table.buckets = tables[t].at("buckets").get<std::int64_t>();
+      if (table.buckets < 1 || table.buckets > INT32_MAX)
+        refuse(file, "a table has impossible buckets");
+      const std::string boundaries = table_key(t) + ".boundaries";
+      if (file.has(boundaries)) table.boundaries = file.read_all<float>(boundaries, DType::f32);
+    } else if (same == "users" || same == "items") {
       table.vocabulary =
           (same == "users" ? m.data.users : m.data.items).with_oov(oov_rows(file, tables[t]));
     } else {
@@ -252,9 +332,10 @@ void read_parts(const Context& ctx, const SafetensorsFile& file, LoadedModel& m)
     }
     file.info(table.name + ".embedding",
               m.config.train.precision == Precision::bf16 ? DType::bf16 : DType::f32,
-              {table.vocabulary.rows(), table.dim});
+              {table.rows(), table.dim});
     m.data.tables.push_back(std::move(table));
   }
+  m.data.labels = label_columns(m.config);
   read_features(file, layout, m);
   m.seen.offsets = file.read_all<std::int64_t>("seen.offsets", DType::i64);
   m.seen.items = file.read_all<std::int32_t>("seen.items", DType::i32);
@@ -275,6 +356,7 @@ void read_parts(const Context& ctx, const SafetensorsFile& file, LoadedModel& m)
   m.model->commit(ctx);
   m.model->registry().read_from(ctx, file, false);
   const std::int64_t n = m.data.item_count(), d = m.model->width();
+  if (d == 0) return;  // it ranks only
   const TensorInfo& vectors = file.info("item_vectors", DType::f32, {n, d});
   m.index = std::make_unique<ItemIndex>(ctx, n, d);
   const std::int64_t tile = std::max<std::int64_t>(1, std::min<std::int64_t>(n, 4096));
@@ -319,8 +401,14 @@ void write_test_file(const std::filesystem::path& path, const ModelData& data) {
   ModelWriter w;
   w.ints("user", data.test.user);
   w.ints("item", data.test.item);
-  for (std::size_t c = 0; c < data.test.context.size(); ++c) {
-    w.ints(fmt::format("context.{}", c), data.test.context[c]);
+  std::size_t c = 0;
+  for (const FeatureData& f : data.features) {
+    if (!f.context) continue;
+    w.values(fmt::format("context.{}", c), f.form(), data.test.context[c]);
+    ++c;
+  }
+  for (std::size_t t = 0; t < data.test.labels.size(); ++t) {
+    w.floats(fmt::format("label.{}", t), data.test.labels[t]);
   }
   w.writer().metadata("format", "belfry-test");
   w.save(path);
@@ -337,11 +425,12 @@ Interactions load_test_part(const std::filesystem::path& path, const ModelData& 
   std::size_t c = 0;
   for (const FeatureData& f : model.features) {
     if (!f.context) continue;
-    const std::string name = fmt::format("context.{}", c++);
-    out.context.push_back(file.read_all<std::int32_t>(name, DType::i32));
-    check_range(file, name, out.context.back(),
-                model.tables[static_cast<std::size_t>(f.table)].vocabulary.rows());
-    if (out.context.back().size() != out.user.size()) refuse(file, name + " has a wrong length");
+    out.context.push_back(read_values(file, fmt::format("context.{}", c++), f, model, out.size()));
+  }
+  for (std::size_t t = 0; t < model.labels.size(); ++t) {
+    const std::string name = fmt::format("label.{}", t);
+    out.labels.push_back(file.read_all<float>(name, DType::f32));
+    if (out.labels.back().size() != out.user.size()) refuse(file, name + " has a wrong length");
   }
   return out;
 }

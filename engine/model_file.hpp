@@ -23,13 +23,13 @@ struct LoadedModel {
   ModelData data;
   ItemLists seen;  ///< training (and, where masked, validation) items of each user
   std::unique_ptr<TwoTower> model;
-  std::unique_ptr<ItemIndex> index;
+  std::unique_ptr<ItemIndex> index;  ///< none where the model does not retrieve
 };
 
-/// Writes the model. `seen` as above.
+/// Writes the model. `seen` as above; index: nullptr where it does not retrieve.
 void write_model_file(const Context& ctx, const std::filesystem::path& path, const Config& config,
                       const ModelData& data, const ItemLists& seen, const TwoTower& model,
-                      const ItemIndex& index);
+                      const ItemIndex* index);
 
 /// Reads and checks a model; damaged, hostile or of another major version: Error(bad_model).
 std::unique_ptr<LoadedModel> load_model_file(const Context& ctx, const std::filesystem::path& path);

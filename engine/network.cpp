@@ -11,22 +11,29 @@ namespace {
 
 /// A joint network reads as many candidates as there are queries: each row its positive.
 Ragged bags_of(Ragged ids, std::int64_t rows) {
-  if (ids.offsets == nullptr && ids.bags > rows) ids.bags = ids.nnz = rows;
+  if (ids.bags > rows) {
+    ids.bags = rows;  // of lists, nnz stays: a bound
+    if (ids.offsets == nullptr) ids.nnz = rows;
+  }
   return ids;
 }
 
 /// The two towers are the concatenation of their side's features unless the model says more.
 std::vector<NetworkConfig> with_towers(std::vector<NetworkConfig> networks,
-                                       const std::vector<FeatureInput>& features) {
+                                       const std::vector<FeatureInput>& features, bool retrieval) {
+  const auto any = [&](auto&& test) { return std::any_of(networks.begin(), networks.end(), test); };
   for (const Side side : {Side::query, Side::candidate}) {
     const std::string name = side == Side::query ? "query" : "candidate";
-    const bool given = std::any_of(networks.begin(), networks.end(),
-                                   [&](const NetworkConfig& n) { return n.name == name; });
-    if (given) continue;
+    if (any([&](const NetworkConfig& n) { return n.name == name; })) continue;
+    const bool read = any([&](const NetworkConfig& n) {
+      return std::find(n.inputs.begin(), n.inputs.end(), name) != n.inputs.end();
+    });
+    if (!retrieval && !read) continue;
     NetworkConfig tower;
     tower.name = name;
     for (const FeatureInput& f : features) {
-      if (f.side == side) tower.inputs.push_back(f.name);
+      const bool again = !tower.inputs.empty() && tower.inputs.back() == f.name;
+      if (f.side == side && !again) tower.inputs.push_back(f.name);
     }
     networks.push_back(tower);
   }
@@ -38,13 +45,13 @@ std::vector<NetworkConfig> with_towers(std::vector<NetworkConfig> networks,
 NetworkGraph::NetworkGraph(const std::vector<NetworkConfig>& networks,
                            std::vector<FeatureInput> features, ParameterRegistry& registry,
                            WorkspacePlan& plan, std::int64_t max_queries,
-                           std::int64_t max_candidates, bool training)
+                           std::int64_t max_candidates, bool training, bool retrieval)
     : registry_(registry),
       plan_(plan),
       features_(std::move(features)),
       max_queries_(max_queries),
       max_candidates_(max_candidates) {
-  std::vector<NetworkConfig> waiting = with_towers(networks, features_);
+  std::vector<NetworkConfig> waiting = with_towers(networks, features_, retrieval);
   const auto known = [&](const std::string& name) {
     return std::any_of(features_.begin(), features_.end(),
                        [&](const FeatureInput& f) { return f.name == name; }) ||
@@ -65,34 +72,44 @@ NetworkGraph::NetworkGraph(const std::vector<NetworkConfig>& networks,
   }
 }
 
+/// Appends what `name` stands for: a feature's lookups, or another network's output.
+void NetworkGraph::add_inputs(const std::string& name, Node& node,
+                              const ParameterRegistry& registry) const {
+  const auto add = [&](bool feature, std::size_t number, std::int64_t width) {
+    node.inputs.push_back({feature, static_cast<int>(number), node.concatenated, width});
+    node.concatenated += width;
+  };
+  bool found = false;
+  for (std::size_t f = 0; f < features_.size(); ++f) {
+    const FeatureInput& input = features_[f];
+    if (input.name != name) continue;
+    add(true, f, input.parameter < 0 ? input.width : registry.at(input.parameter).cols);
+    (input.side == Side::query ? node.query : node.candidate) = true;
+    found = true;
+  }
+  if (found) return;
+  const int number = find(name);
+  const Node& source = nodes_[static_cast<std::size_t>(number)];
+  add(false, static_cast<std::size_t>(number), source.width);
+  node.query |= source.query;
+  node.candidate |= source.candidate;
+  node.wave = std::max(node.wave, source.wave + 1);
+}
+
 void NetworkGraph::add_node(const NetworkConfig& config, ParameterRegistry& registry) {
   Node node;
   node.name = config.name;
+  std::vector<std::int64_t> parts;  // width of each input, for layers that treat them as equals
   for (const std::string& name : config.inputs) {
-    Input input;
-    input.first = node.concatenated;
-    const auto f = std::find_if(features_.begin(), features_.end(),
-                                [&](const FeatureInput& x) { return x.name == name; });
-    if (f != features_.end()) {
-      input.feature = true;
-      input.number = static_cast<int>(f - features_.begin());
-      input.width = registry.at(f->parameter).cols;
-      (f->side == Side::query ? node.query : node.candidate) = true;
-    } else {
-      input.number = find(name);
-      const Node& source = nodes_[static_cast<std::size_t>(input.number)];
-      input.width = source.width;
-      node.query |= source.query;
-      node.candidate |= source.candidate;
-      node.wave = std::max(node.wave, source.wave + 1);
-    }
-    node.concatenated += input.width;
-    node.inputs.push_back(input);
+    const std::int64_t before = node.concatenated;
+    add_inputs(name, node, registry);
+    parts.push_back(node.concatenated - before);
   }
   require(node.concatenated > 0, "NetworkGraph: a network without inputs");
   node.width = node.concatenated;
   for (const LayerConfig& layer : config.layers) {
-    node.width = append_layers(layer, config.name, node.width, registry, node.layers);
+    node.width = append_layers(layer, config.name, node.width, parts, registry, node.layers);
+    parts.clear();
   }
   nodes_.push_back(std::move(node));
 }
@@ -115,9 +132,9 @@ int NetworkGraph::find(const std::string& name) const {
   throw ContractError("NetworkGraph: no network is named " + name);
 }
 
-void NetworkGraph::forward(const Context& ctx, FeatureIds ids, std::int64_t queries,
-                           std::int64_t candidates, const Side* only) {
-  require(ids.size() == features_.size(), "NetworkGraph: one list of ids a feature");
+void NetworkGraph::forward(const Context& ctx, FeatureBatches features, std::int64_t queries,
+                           std::int64_t candidates, const Side* only, bool training) {
+  require(features.size() == features_.size(), "NetworkGraph: one entry a feature");
   queries_ = queries;
   candidates_ = candidates;
   for (const std::vector<int>& wave : waves_) {
@@ -125,14 +142,15 @@ void NetworkGraph::forward(const Context& ctx, FeatureIds ids, std::int64_t quer
     for (const int n : wave) {
       const Node& node = nodes_[static_cast<std::size_t>(n)];
       if (!runs(node, only)) continue;
-      concatenate(ctx, node, ids);
+      concatenate(ctx, node, features);
       depth = std::max(depth, node.layers.size());
     }
     for (std::size_t l = 0; l < depth; ++l) {
       at_work_.clear();
       for (const int n : wave) {
         const Node& node = nodes_[static_cast<std::size_t>(n)];
-        if (runs(node, only) && l < node.layers.size()) at_work_.push_back(run_of(node, l, false));
+        if (runs(node, only) && l < node.layers.size())
+          at_work_.push_back(run_of(node, l, training));
       }
       forward_layers(ctx, plan_, at_work_);
     }
@@ -140,14 +158,15 @@ void NetworkGraph::forward(const Context& ctx, FeatureIds ids, std::int64_t quer
 }
 
 /// Layer `layer` of a node with the batch's activations, and for backward their gradients.
-LayerRun NetworkGraph::run_of(const Node& node, std::size_t layer, bool backward) {
+LayerRun NetworkGraph::run_of(const Node& node, std::size_t layer, bool training) {
   const std::int64_t rows = rows_of(node);
   LayerRun run{node.layers[layer].get(),
                plan_.at(node.activation[layer], rows),
                plan_.at(node.activation[layer + 1], rows),
                {},
-               {}};
-  if (backward) {
+               {},
+               training};
+  if (training) {
     run.d_y = plan_.at(node.d_activation[layer + 1], rows);
     run.d_x = plan_.at(node.d_activation[layer], rows);
   }
@@ -155,14 +174,19 @@ LayerRun NetworkGraph::run_of(const Node& node, std::size_t layer, bool backward
 }
 
 /// The inputs of a node side by side.
-void NetworkGraph::concatenate(const Context& ctx, const Node& node, FeatureIds ids) {
+void NetworkGraph::concatenate(const Context& ctx, const Node& node, FeatureBatches features) {
   const std::int64_t rows = rows_of(node);
   const Matrix<float> x = plan_.at(node.activation[0], rows);
   for (const Input& input : node.inputs) {
     const Matrix<float> part = x.columns(input.first, input.width);
     if (input.feature) {
       const FeatureInput& f = features_[static_cast<std::size_t>(input.number)];
-      const Ragged bags = bags_of(ids[static_cast<std::size_t>(input.number)], rows);
+      const FeatureBatch& batch = features[static_cast<std::size_t>(input.number)];
+      if (f.parameter < 0) {
+        copy_matrix(ctx, batch.numbers.slice(0, rows), part);
+        continue;
+      }
+      const Ragged bags = bags_of(batch.ids, rows);
       Parameter& table = registry_.at(f.parameter);
       if (table.half) {
         embedding_bag(ctx, table.matrix16(), bags, f.pooling, part);
@@ -192,7 +216,7 @@ void NetworkGraph::clear_gradients(const Context& ctx) {
   set_zero(ctx, clear_);
 }
 
-void NetworkGraph::backward(const Context& ctx, FeatureIds ids) {
+void NetworkGraph::backward(const Context& ctx, FeatureBatches features) {
   uses_.clear();
   for (auto wave = waves_.rbegin(); wave != waves_.rend(); ++wave) {
     std::size_t depth = 0;
@@ -208,20 +232,21 @@ void NetworkGraph::backward(const Context& ctx, FeatureIds ids) {
       backward_layers(ctx, plan_, at_work_);
     }
     for (auto n = wave->rbegin(); n != wave->rend(); ++n) {
-      distribute(ctx, nodes_[static_cast<std::size_t>(*n)], ids);
+      distribute(ctx, nodes_[static_cast<std::size_t>(*n)], features);
     }
   }
 }
 
 /// The gradient of a node's inputs to where they came from: table uses, and outputs of other nodes.
-void NetworkGraph::distribute(const Context& ctx, const Node& node, FeatureIds ids) {
+void NetworkGraph::distribute(const Context& ctx, const Node& node, FeatureBatches features) {
   const std::int64_t rows = rows_of(node);
   const Matrix<float> d_x = plan_.at(node.d_activation[0], rows);
   for (const Input& input : node.inputs) {
     const Matrix<float> part = d_x.columns(input.first, input.width);
     if (input.feature) {
       const FeatureInput& f = features_[static_cast<std::size_t>(input.number)];
-      const Ragged bags = bags_of(ids[static_cast<std::size_t>(input.number)], rows);
+      if (f.parameter < 0) continue;  // numbers have no gradient
+      const Ragged bags = bags_of(features[static_cast<std::size_t>(input.number)].ids, rows);
       uses_.push_back({f.parameter, bags, f.pooling, part});
     } else {
       const Node& source = nodes_[static_cast<std::size_t>(input.number)];
@@ -230,8 +255,8 @@ void NetworkGraph::distribute(const Context& ctx, const Node& node, FeatureIds i
   }
 }
 
-std::vector<TableIds> NetworkGraph::table_ids(int parameter, FeatureIds ids, std::int64_t queries,
-                                              std::int64_t candidates) const {
+std::vector<TableIds> NetworkGraph::table_ids(int parameter, FeatureBatches features,
+                                              std::int64_t queries, std::int64_t candidates) const {
   std::vector<TableIds> out;
   for (auto wave = waves_.rbegin(); wave != waves_.rend(); ++wave) {  // as backward does
     for (auto n = wave->rbegin(); n != wave->rend(); ++n) {
@@ -241,7 +266,8 @@ std::vector<TableIds> NetworkGraph::table_ids(int parameter, FeatureIds ids, std
         const FeatureInput& f = features_[static_cast<std::size_t>(input.number)];
         if (f.parameter != parameter) continue;
         const std::int64_t rows = rows_of(node, queries, candidates);
-        out.push_back({bags_of(ids[static_cast<std::size_t>(input.number)], rows), f.pooling});
+        const Ragged ids = features[static_cast<std::size_t>(input.number)].ids;
+        out.push_back({bags_of(ids, rows), f.pooling});
       }
     }
   }

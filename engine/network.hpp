@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/config.hpp"
+#include "engine/feature_values.hpp"
 #include "engine/layer.hpp"
 #include "engine/parameter_registry.hpp"
 #include "engine/workspace_plan.hpp"
@@ -17,35 +18,38 @@
 
 namespace belfry {
 
-/// A feature as the graph sees it: a lookup into a registered table.
+/// A feature as the graph sees it: a lookup into a registered table, or numbers. Several may have one name:
+/// together they are that input, in order.
 struct FeatureInput {
   std::string name;
   Side side = Side::query;
-  int parameter = -1;  ///< the table in the registry
+  int parameter = -1;  ///< the table in the registry; -1: numbers
   Pooling pooling = Pooling::sum;
+  std::int64_t width = 0;  ///< of numbers
 };
 
-/// Ids of one batch: one Ragged per feature, in the order of the graph's features.
-using FeatureIds = std::span<const Ragged>;
+/// The features of one batch, in the order of the graph's.
+using FeatureBatches = std::span<const FeatureBatch>;
 
 class NetworkGraph {
  public:
   /// Networks in any order; those named "query" and "candidate" are the towers (made as the plain
-  /// concatenation of their side's features where not given). Unknown inputs and cycles were refused by
+  /// concatenation of their side's features where not given; without retrieval only if another network
+  /// reads them). Unknown inputs and cycles were refused by
   /// check_config; here they are ContractErrors. Batches: query and joint rows up to max_queries,
   /// candidate rows up to max_candidates.
   NetworkGraph(const std::vector<NetworkConfig>& networks, std::vector<FeatureInput> features,
                ParameterRegistry& registry, WorkspacePlan& plan, std::int64_t max_queries,
-               std::int64_t max_candidates, bool training);
+               std::int64_t max_candidates, bool training, bool retrieval = true);
 
   /// Number of a network; ContractError when there is none.
   int find(const std::string& name) const;
   std::int64_t width(int network) const { return nodes_[static_cast<std::size_t>(network)].width; }
 
   /// Runs the networks of one side (side given) or all of them, for `queries` query rows and
-  /// `candidates` candidate rows; ids of features that are not run may be empty.
-  void forward(const Context& ctx, FeatureIds ids, std::int64_t queries, std::int64_t candidates,
-               const Side* only = nullptr);
+  /// `candidates` candidate rows; features that are not run may be empty. training: for the sake of backward.
+  void forward(const Context& ctx, FeatureBatches features, std::int64_t queries,
+               std::int64_t candidates, const Side* only = nullptr, bool training = false);
   /// The output of a network after forward, [rows, width].
   Matrix<float> output(int network);
   /// Where the gradient of a network's output is to be put before backward: zero it, or write all of it.
@@ -53,9 +57,9 @@ class NetworkGraph {
   /// Sets all output gradients to zero (done once a step, before tasks add theirs).
   void clear_gradients(const Context& ctx);
   /// From the output gradients to dense parameter gradients, and to one TableUse a lookup.
-  void backward(const Context& ctx, FeatureIds ids);
+  void backward(const Context& ctx, FeatureBatches features);
   /// The ids of table `parameter` in a batch of those sizes, in the order in which uses_of will name them.
-  std::vector<TableIds> table_ids(int parameter, FeatureIds ids, std::int64_t queries,
+  std::vector<TableIds> table_ids(int parameter, FeatureBatches features, std::int64_t queries,
                                   std::int64_t candidates) const;
   /// Uses of table `parameter` in the last backward, in a fixed order (features in order of networks).
   std::vector<TableUse> uses_of(int parameter) const;
@@ -79,15 +83,16 @@ class NetworkGraph {
     bool query = false, candidate = false;  // sides that it depends on
     std::size_t wave = 0;
   };
+  void add_inputs(const std::string& name, Node& node, const ParameterRegistry& registry) const;
   void add_node(const NetworkConfig& config, ParameterRegistry& registry);
   void plan_node(Node& node, WorkspacePlan& plan, bool training);
   std::int64_t rows_of(const Node& node) const { return rows_of(node, queries_, candidates_); }
   static std::int64_t rows_of(const Node& node, std::int64_t queries, std::int64_t candidates) {
     return node.candidate && !node.query ? candidates : queries;
   }
-  void concatenate(const Context& ctx, const Node& node, FeatureIds ids);
-  void distribute(const Context& ctx, const Node& node, FeatureIds ids);
-  LayerRun run_of(const Node& node, std::size_t layer, bool backward);
+  void concatenate(const Context& ctx, const Node& node, FeatureBatches features);
+  void distribute(const Context& ctx, const Node& node, FeatureBatches features);
+  LayerRun run_of(const Node& node, std::size_t layer, bool training);
   bool runs(const Node& node, const Side* only) const {
     return only == nullptr || !(*only == Side::query ? node.candidate : node.query);
   }

@@ -48,6 +48,9 @@ class ParameterRegistry {
   /// -1 when there is none.
   int find(const std::string& name) const;
 
+  /// Numbers the layers of a model that draw: no two of them draw alike.
+  std::uint32_t next_random_stream() { return random_streams_++; }
+
   /// Moves all dense parameters, still zero, into one block, in order: so the layers of both towers lie at
   /// the same distance in every run, and are batched, or not, alike. Called once, when all are registered.
   void join_dense();
@@ -69,6 +72,7 @@ class ParameterRegistry {
   Buffer<float> dense_block(Buffer<float> Parameter::*member);
 
   Backend backend_;
+  std::uint32_t random_streams_ = 0;
   Buffer<float> dense_values_, dense_gradients_;  // of parameters that are no tables
   std::deque<Parameter> parameters_;
 };

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "engine/error.hpp"
 #include "engine/topk_stream.hpp"
 #include "kernels/core/streamed.hpp"
 #include "kernels/l2_normalize/l2_normalize.hpp"
@@ -104,9 +105,71 @@ void Recommender::add_allowed(std::int32_t user, Lists& lists) const {
   lists.offsets.push_back(static_cast<std::int64_t>(lists.rows.size()));
 }
 
+namespace {
+/// The network whose output orders the answers; empty: none.
+std::string ranking_network(const Config& config) {
+  if (!config.index.rank_by.empty() || retrieval_task(config) != nullptr) {
+    return config.index.rank_by;
+  }
+  return config.tasks.front().score;
+}
+}  // namespace
+
 void Recommender::recommend(const std::vector<std::int32_t>& users, std::int64_t k,
-                            const std::vector<std::int32_t>& contexts, const AnswerSink& sink) {
+                            const std::vector<FeatureValues>& contexts, const AnswerSink& sink) {
   k = std::min(k, std::max<std::int64_t>(1, model_.data.item_count()));
+  if (ranking_network(model_.config).empty()) return retrieve(users, k, contexts, sink);
+  const AnswerSink rank = ranked(users, k, contexts, sink);
+  if (model_.index == nullptr) return offer_all(users, rank);
+  const std::int64_t most = std::min(std::max(k, model_.config.index.retrieve),
+                                     std::max<std::int64_t>(1, model_.data.item_count()));
+  retrieve(users, most, contexts, rank);
+}
+
+/// Orders lists of candidates by the ranking network, and hands on the k best.
+AnswerSink Recommender::ranked(const std::vector<std::int32_t>& users, std::int64_t k,
+                               const std::vector<FeatureValues>& contexts, const AnswerSink& sink) {
+  const int network = model_.model->graph().find(ranking_network(model_.config));
+  return [this, &users, k, &contexts, &sink, network](
+             std::int64_t query, std::span<const std::int32_t> items, std::span<const float>) {
+    std::vector<std::pair<float, std::int32_t>> order(items.size());
+    std::vector<float> scores(items.size());
+    const std::vector<std::int32_t> user(items.size(), users[static_cast<std::size_t>(query)]);
+    model_.model->score_pairs(ctx_, network, queries_of_answers(model_.data, user, contexts), items,
+                              scores.data());
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = {-scores[i], items[i]};
+    std::sort(order.begin(), order.end());  // equal scores: the smaller row first
+    order.resize(std::min(order.size(), static_cast<std::size_t>(k)));
+    std::vector<std::int32_t> best;
+    scores.clear();
+    for (const auto& [score, item] : order) {
+      best.push_back(item);
+      scores.push_back(-score);
+    }
+    sink(query, best, scores);
+  };
+}
+
+/// Everything that the filter leaves, to be ranked.
+void Recommender::offer_all(const std::vector<std::int32_t>& users, const AnswerSink& sink) const {
+  std::vector<std::int32_t> items;
+  for (std::size_t q = 0; q < users.size(); ++q) {
+    Lists exclude, only;
+    add_exclusions(users[q], exclude);
+    add_allowed(users[q], only);
+    items.clear();
+    std::set_difference(only.rows.begin(), only.rows.end(), exclude.rows.begin(),
+                        exclude.rows.end(), std::back_inserter(items));
+    const auto excluded = [&](std::int32_t i) {
+      return !bits_.empty() && (bits_[static_cast<std::size_t>(i / 64)] >> (i % 64) & 1) == 0;
+    };
+    std::erase_if(items, excluded);
+    sink(static_cast<std::int64_t>(q), items, {});
+  }
+}
+
+void Recommender::retrieve(const std::vector<std::int32_t>& users, std::int64_t k,
+                           const std::vector<FeatureValues>& contexts, const AnswerSink& sink) {
   const auto n = static_cast<std::int64_t>(users.size());
   if (n == 0) return;
   const std::int64_t most = std::min(n, tile_of(ctx_, k));
@@ -130,6 +193,9 @@ void Recommender::recommend(const std::vector<std::int32_t>& users, std::int64_t
 }
 
 void Recommender::similar(std::int32_t item, std::int64_t k, const AnswerSink& sink) {
+  if (model_.index == nullptr) {
+    throw Error(ExitCode::bad_model, "the model", "it ranks only: its items have no vectors");
+  }
   const std::int64_t n = model_.index->size(), d = model_.index->dim();
   // Cosine whatever the model's similarity: unit vectors in an index of their own.
   ItemIndex unit(ctx_, n, d);

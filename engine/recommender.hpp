@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -33,11 +34,13 @@ class Recommender {
  public:
   Recommender(const Context& ctx, LoadedModel& model, RecommendFilter filter);
 
+  /// With index.rank_by its network orders the index.retrieve best; a model that ranks only orders all items that
+  /// the filter leaves.
   /// Answers for users with their last training context, in the order given, in tiles: memory does not
   /// grow with the number of users. A user of -1 is unknown and gets the OOV rows (--cold).
-  /// contexts: table rows that replace the users' own, per context feature (-1: keep).
+  /// contexts: a value each that replaces the users' own, per context feature (empty: keep).
   void recommend(const std::vector<std::int32_t>& users, std::int64_t k,
-                 const std::vector<std::int32_t>& contexts, const AnswerSink& sink);
+                 const std::vector<FeatureValues>& contexts, const AnswerSink& sink);
 
   /// The k items most similar to `item` by the cosine of their vectors, the item itself left out.
   void similar(std::int32_t item, std::int64_t k, const AnswerSink& sink);
@@ -48,6 +51,11 @@ class Recommender {
     std::vector<std::int32_t> rows;
     RowLists view() const { return {offsets.data(), rows.data()}; }
   };
+  void retrieve(const std::vector<std::int32_t>& users, std::int64_t k,
+                const std::vector<FeatureValues>& contexts, const AnswerSink& sink);
+  void offer_all(const std::vector<std::int32_t>& users, const AnswerSink& sink) const;
+  AnswerSink ranked(const std::vector<std::int32_t>& users, std::int64_t k,
+                    const std::vector<FeatureValues>& contexts, const AnswerSink& sink);
   void add_exclusions(std::int32_t user, Lists& lists) const;
   void add_allowed(std::int32_t user, Lists& lists) const;
   std::vector<std::uint64_t> allowed_bits() const;

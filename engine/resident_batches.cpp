@@ -37,8 +37,11 @@ class ResidentBatches : public BatchSource {
     weights_ = on_device(ahead_, data.train.weight);
     std::size_t context = 0;
     for (const FeatureData& f : data.features) {
-      rows_.push_back(on_device(ahead_, f.context ? data.train.context[context++] : f.rows));
+      const FeatureValues& values = f.context ? data.train.context[context++] : f.values;
+      rows_.push_back(on_device(ahead_, values.rows));
+      numbers_of_.push_back(on_device(ahead_, values.numbers));
     }
+    for (const auto& column : data.train.labels) labels_.push_back(on_device(ahead_, column));
     std::vector<std::int64_t> numbers(static_cast<std::size_t>(data.item_count()));
     for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<std::int64_t>(i);
     numbers_ = on_device(ahead_, numbers);
@@ -110,12 +113,17 @@ class ResidentBatches : public BatchSource {
     gather(ahead_, std::as_const(items_).view(), positions,
            Vector<std::int32_t>{to.items, queries});
     draw(Vector<std::int32_t>{to.items + queries, candidates - queries});
-    for (std::size_t f = 0; f < rows_.size(); ++f) look_up(f, positions, users, items, to.ids[f]);
+    for (std::size_t f = 0; f < rows_.size(); ++f)
+      look_up(f, positions, users, items, to.features[f]);
     gather(ahead_, std::as_const(numbers_).view(), items,
            Vector<std::int64_t>{to.candidate_ids, candidates});
     if (to.log_probability != nullptr) {
       gather(ahead_, std::as_const(log_probability_).view(), items,
              Vector<float>{to.log_probability, candidates});
+    }
+    for (std::size_t t = 0; t < labels_.size(); ++t) {
+      gather(ahead_, std::as_const(labels_[t]).view(), positions,
+             Vector<float>{to.labels[t], queries});
     }
     if (to.weight != nullptr) {
       gather(ahead_, std::as_const(weights_).view(), positions, Vector<float>{to.weight, queries});
@@ -134,15 +142,18 @@ class ResidentBatches : public BatchSource {
   }
 
   void look_up(std::size_t f, Vector<std::int64_t> positions, Vector<std::int32_t> users,
-               Vector<std::int32_t> items, std::int32_t* out) {
+               Vector<std::int32_t> items, const BatchArrays::Feature& out) {
     const FeatureData& feature = stream_.data().features[f];
-    const Vector<const std::int32_t> rows = std::as_const(rows_[f]).view();
-    if (feature.context) {
-      gather(ahead_, rows, positions, Vector<std::int32_t>{out, positions.size});
-      return;
-    }
-    const Vector<std::int32_t> entities = feature.config.of == Side::query ? users : items;
-    gather(ahead_, rows, entities, Vector<std::int32_t>{out, entities.size});
+    const auto take = [&](const auto& at) {
+      if (feature.form() == FeatureForm::dense) {
+        gather(ahead_, std::as_const(numbers_of_[f]).view(), at,
+               Vector<float>{out.numbers, at.size});
+      } else {
+        gather(ahead_, std::as_const(rows_[f]).view(), at, Vector<std::int32_t>{out.rows, at.size});
+      }
+    };
+    if (feature.context) return take(positions);
+    take(feature.config.of == Side::query ? users : items);
   }
 
   BatchStream& stream_;
@@ -157,9 +168,19 @@ class ResidentBatches : public BatchSource {
   simt::Event counted_;
   std::vector<Buffer<std::int32_t>>
       rows_;  // per feature: of each user or item, or of each training row
+  std::vector<Buffer<float>> numbers_of_;  // the same of dense features
+  std::vector<Buffer<float>> labels_;      // per ranking task
 };
 
 }  // namespace
+
+bool can_be_resident(const BatchStream& stream) {
+  const auto& features = stream.data().features;
+  return stream.list_size() == 1 &&
+         std::all_of(features.begin(), features.end(), [](const auto& f) {
+           return f.form() == FeatureForm::row || (f.form() == FeatureForm::dense && f.width == 1);
+         });
+}
 
 std::unique_ptr<BatchSource> make_resident_batches(const Context& ahead, BatchStream& stream) {
   return std::make_unique<ResidentBatches>(ahead, stream);

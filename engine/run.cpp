@@ -127,7 +127,7 @@ RunResult finish(const Context& ctx, const Config& config, const ModelData& data
   result.best_epoch = trainer.best_epoch();
   TwoTower& model = trainer.model();
   model.registry().release_training();  // room for the item vectors
-  const ItemIndex index = build_index(ctx, model, data);
+  const auto index = build_index(ctx, model, data);
   const ItemLists seen = seen_items(config, data);
   if (data.has_test) {
     EvaluationOptions options;
@@ -136,12 +136,12 @@ RunResult finish(const Context& ctx, const Config& config, const ModelData& data
     if (options.metrics.empty()) options.metrics = default_metrics(config.preset);
     options.exclude_seen = config.evaluate.exclude_seen;
     options.seed = config.train.seed;
-    result.evaluation = evaluate(ctx, model, data, index, seen, data.test, options);
+    result.evaluation = evaluate(ctx, model, config, data, index.get(), seen, data.test, options);
     log.add(to_json(*result.evaluation));
     observer.evaluation(*result.evaluation);
     write_test_file(partial.test(), data);
   }
-  write_model_file(ctx, partial.model(), config, data, seen, model, index);
+  write_model_file(ctx, partial.model(), config, data, seen, model, index.get());
   result.model_sha256 = sha256_of_file(partial.model());
   sync_directory(partial.root);
   replace_directory(partial.root, target.root);

@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "engine/error.hpp"
+#include "engine/rating_evaluation.hpp"
 #include "kernels/step/step.hpp"
 
 namespace belfry {
@@ -23,11 +24,12 @@ Trainer::Trainer(const Context& ctx, const Config& config, const ModelData& data
       config_(config),
       data_(data),
       checkpoints_(std::move(checkpoints)),
-      stream_(data, config.train, config.tasks.front()),
+      stream_(data, config.train, config.tasks),
       model_(ctx, config, data, stream_.batch_size(), stream_.max_candidates(), true),
-      task_(config.tasks.front(), model_.graph(), model_.plan(), stream_.batch_size(),
-            stream_.max_candidates(), config.train.precision),
+      tasks_(make_tasks(config.tasks, model_.graph(), model_.plan(), stream_.batch_size(),
+                        stream_.max_candidates(), config.train.precision)),
       optimizer_(config.optimizer, model_.registry()) {
+  for (const TaskConfig& task : config.tasks) mean_loss_ &= task.mean_reduction;
   model_.commit(ctx);
   model_.registry().initialise(ctx, config.train.seed);
   ctx.write_state(StepState{});
@@ -46,7 +48,7 @@ StepParts Trainer::step_parts() {
                           std::int64_t update) { return state_of(epoch, step, update); },
           .table_ids =
               [this](int parameter, const Batch& batch) {
-                return model_.graph().table_ids(parameter, batch.ids, batch.queries,
+                return model_.graph().table_ids(parameter, batch.features, batch.queries,
                                                 batch.candidates);
               }};
 }
@@ -55,10 +57,10 @@ void Trainer::make_update(const Context& ctx, const Batch& batch, const StepStat
                           double* loss) {
   NetworkGraph& graph = model_.graph();
   begin_step(ctx, next);
-  graph.forward(ctx, batch.ids, batch.queries, batch.candidates);
+  graph.forward(ctx, batch.features, batch.queries, batch.candidates, nullptr, true);
   graph.clear_gradients(ctx);
-  task_.run(ctx, graph, batch, loss);
-  graph.backward(ctx, batch.ids);
+  for (const auto& task : tasks_) task->run(ctx, graph, batch, loss, task != tasks_.front());
+  graph.backward(ctx, batch.features);
   optimizer_.step(ctx, graph, batch.plans);
 }
 
@@ -74,7 +76,7 @@ StepState Trainer::state_of(std::int64_t epoch, std::int64_t step, std::int64_t 
 }
 
 double Trainer::summed(double loss, std::int64_t step) const {
-  return task_.config().mean_reduction ? loss * static_cast<double>(stream_.rows_of(step)) : loss;
+  return mean_loss_ ? loss * static_cast<double>(stream_.rows_of(step)) : loss;
 }
 
 double Trainer::train_step(std::int64_t epoch, std::int64_t step) {
@@ -119,7 +121,7 @@ void Trainer::collect_steps(TrainObserver& observer) {
     ++step_;
     ++updates_;
     observer.step({epoch_ + 1, config_.train.epochs, step_, steps, epoch_examples_,
-                   std::min(steps * stream_.batch_size(), data_.train.size()),
+                   std::min(steps * stream_.batch_size(), stream_.rows()),
                    epoch_loss_ / static_cast<double>(epoch_examples_)});
   }
 }
@@ -164,7 +166,8 @@ void Trainer::end_epoch(TrainObserver& observer) {
   if (config_.train.early_stop && data_.validation.size() > 0) {
     const double metric = validation_metric();
     report.validation = metric;
-    report.best = best_epoch_ == 0 || metric > best_metric_;
+    const bool smaller = smaller_is_better(config_.train.early_stop->metric);
+    report.best = best_epoch_ == 0 || (smaller ? metric < best_metric_ : metric > best_metric_);
     if (report.best) {
       best_metric_ = metric;
       best_epoch_ = epoch_;
@@ -183,7 +186,7 @@ TrainOutcome Trainer::run(TrainObserver& observer, const std::stop_token& stop) 
   const auto patience = config_.train.early_stop ? config_.train.early_stop->patience : 0;
   while (epoch_ < config_.train.epochs) {
     if (best_epoch_ > 0 && epochs_without_gain_ >= patience) {
-      observer.note(fmt::format("stopped early: {} has not risen since epoch {}",
+      observer.note(fmt::format("stopped early: {} is no better since epoch {}",
                                 config_.train.early_stop->metric, best_epoch_));
       break;
     }
@@ -195,14 +198,21 @@ TrainOutcome Trainer::run(TrainObserver& observer, const std::stop_token& stop) 
 }
 
 double Trainer::validation_metric() {
+  const std::string& name = config_.train.early_stop->metric;
+  if (is_rating_metric(name)) {
+    const MetricMap metrics = evaluate_ratings(ctx_, model_, config_, data_, data_.validation);
+    const auto at = metrics.find(name);
+    return at == metrics.end() ? 0.0 : at->second;
+  }
   EvaluationOptions options;
   options.metrics = {*parse_metric(config_.train.early_stop->metric)};
   options.exclude_seen = config_.evaluate.exclude_seen;
   options.baselines = false;
-  const ItemIndex index = build_index(ctx_, model_, data_);
-  const Evaluation result =
-      evaluate(ctx_, model_, data_, index, train_items_, data_.validation, options);
-  return result.metrics.empty() ? 0.0 : result.metrics.begin()->second;
+  const auto index = build_index(ctx_, model_, data_);
+  const Evaluation result = evaluate(ctx_, model_, config_, data_, index.get(), train_items_,
+                                     data_.validation, options);
+  const auto at = result.metrics.find(options.metrics.front().name());
+  return at == result.metrics.end() ? 0.0 : at->second;
 }
 
 }  // namespace belfry

@@ -95,8 +95,9 @@ class Trainer {
   std::filesystem::path checkpoints_;
   BatchStream stream_;
   TwoTower model_;
-  RetrievalTask task_;
+  std::vector<std::unique_ptr<Task>> tasks_;
   Optimizer optimizer_;
+  bool mean_loss_ = true;  // of all tasks: a step's loss is one row's
   std::unique_ptr<StepQueue> queue_;
   ItemLists train_items_;  // masked while validating
   // Where training stands: all of it is in a checkpoint.

@@ -17,10 +17,9 @@
 
 namespace belfry {
 
-/// Table rows of a set of queries: rows[f][i] for query feature f (in order of the model's features).
+/// The features of a set of queries.
 struct QueryRows {
-  std::vector<std::vector<std::int32_t>>
-      rows;  ///< per feature of the model; candidate features: empty
+  std::vector<FeatureValues> features;  ///< per feature of the model; candidate features: empty
   std::int64_t size = 0;
 };
 
@@ -46,25 +45,39 @@ class TwoTower {
                       Matrix<float> out);
   void encode_items(const Context& ctx, std::int64_t first, Matrix<float> out);
 
+  /// The output of `network`, one column wide, for pairs of query i and catalogue item items[i] (-1: an unknown
+  /// one), into `out` in the host's memory.
+  void score_pairs(const Context& ctx, int network, const QueryRows& queries,
+                   std::span<const std::int32_t> items, float* out);
+
  private:
-  void encode(const Context& ctx, Side side, std::int64_t n, std::int64_t limit,
-              const std::function<const std::int32_t*(std::size_t feature)>& rows,
-              Matrix<float> out, std::int64_t first);
+  void encode(const Context& ctx, Side side, std::int64_t first, std::int64_t limit,
+              const QueryRows* queries, Matrix<float> out);
+  /// Feature f of one tile, in the backend's memory: value at(i) for i in [0, n).
+  template <class At>
+  void put(const Context& ctx, std::size_t f, const FeatureValues& from, std::int64_t n, At&& at);
   const ModelData& data_;
   ParameterRegistry registry_;
   WorkspacePlan plan_;
   std::unique_ptr<NetworkGraph> graph_;
   Scorer scorer_;
-  std::vector<StreamedIn<std::int32_t>> ids_;  // of each feature
+  struct FeatureUpload {
+    FeatureGather gather;
+    StreamedIn<std::int32_t> rows;
+    StreamedIn<std::int64_t> offsets;
+    StreamedIn<float> weights, numbers;
+  };
+  std::vector<FeatureUpload> uploads_;  // of each feature
+  std::vector<FeatureBatch> tile_;      // the features of the tile at work
   std::int64_t width_ = 0, max_queries_, max_candidates_;
 };
 
 /// Query rows of given users, each with its last training context.
 QueryRows queries_of_users(const ModelData& data, const std::vector<std::int32_t>& users);
-/// The same for answers: a user of -1 takes the OOV rows, and contexts[c] >= 0 replaces the row of context
-/// feature c for all.
+/// The same for answers: a user of -1 takes the OOV rows, and contexts[c], where it holds one value, replaces
+/// that of context feature c for all.
 QueryRows queries_of_answers(const ModelData& data, const std::vector<std::int32_t>& users,
-                             const std::vector<std::int32_t>& contexts);
+                             const std::vector<FeatureValues>& contexts);
 /// Query rows of interactions, each with its own context; a user number outside the model's users takes
 /// the OOV row of the user's features.
 QueryRows queries_of_interactions(const ModelData& data, const Interactions& interactions);

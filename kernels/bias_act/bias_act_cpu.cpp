@@ -12,43 +12,20 @@
 #include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
+#include "kernels/core/logistic-inl.hpp"
+
 HWY_BEFORE_NAMESPACE();
 namespace belfry::HWY_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
-using D = hn::ScalableTag<float>;
-using V = hn::Vec<D>;
+using D = FloatTag;
+using V = FloatVec;
 
 // Rows are worked on in chunks of about this many floats, so that the second and third pass over a
 // chunk (activation, sum of a column) find it in the L1 cache.
 constexpr std::int64_t kChunkFloats = 2048;
 
-HWY_INLINE V constant(double v) {
-  return hn::Set(D(), static_cast<float>(v));
-}
-HWY_INLINE V negative_abs(V x) {
-  return hn::Or(x, hn::SignBit(D()));
-}
-/// Highway's exp maps NaN to 0; a NaN must stay one, or a diverged model looks healthy.
-HWY_INLINE V keep_nan(V x, V y) {
-  return hn::IfThenElse(hn::IsNaN(x), x, y);
-}
 HWY_INLINE V expm1_below_zero(V x) {
   return hn::Expm1(D(), hn::Min(x, hn::Zero(D())));
-}
-
-struct Logistic {
-  V value;       ///< 1 / (1 + exp(-x))
-  V complement;  ///< 1 - value, without cancellation
-};
-HWY_INLINE Logistic logistic(V x) {
-  const V one = constant(1);
-  const V e = hn::Exp(D(), negative_abs(x));
-  const V large = hn::Div(one, hn::Add(one, e));  // of |x|
-  const V small = hn::Mul(e, large);
-  const auto below = hn::Lt(x, hn::Zero(D()));
-  return {keep_nan(x, hn::IfThenElse(below, small, large)),
-          keep_nan(x, hn::IfThenElse(below, large, small))};
 }
 
 struct Normal {
@@ -145,6 +122,24 @@ struct Swish {
   static V grad(V z, V, V d_y) {
     const Logistic s = logistic(z);
     return hn::Mul(d_y, hn::Mul(s.value, hn::MulAdd(z, s.complement, constant(1))));
+  }
+};
+/// 0.5 (1 + tanh u) is logistic(2 u), which keeps its relative accuracy in the lower tail. Both are
+/// flat long before |z| = 30, where z^3 is still finite.
+struct GeluTanh {
+  static constexpr double kLinear = 1.59576912160573072;  // 2 sqrt(2 / pi)
+  static constexpr double kCubic = 0.044715 * kLinear;
+  static HWY_INLINE V inside(V z) { return hn::Min(hn::Max(z, constant(-30)), constant(30)); }
+  static HWY_INLINE V twice_u(V t) {
+    return hn::Mul(t, hn::MulAdd(constant(kCubic), hn::Mul(t, t), constant(kLinear)));
+  }
+  static V value(V z) { return hn::Mul(z, logistic(twice_u(inside(z))).value); }
+  static V grad(V z, V, V d_y) {
+    const V t = inside(z);
+    const Logistic s = logistic(twice_u(t));
+    const V slope = hn::MulAdd(constant(3 * kCubic), hn::Mul(t, t), constant(kLinear));
+    const V rise = hn::Mul(hn::Mul(z, s.complement), slope);
+    return hn::Mul(d_y, hn::Mul(s.value, hn::Add(rise, constant(1))));
   }
 };
 
@@ -265,6 +260,8 @@ void with_activation(Activation activation, F&& f) {
       return f(Softplus());
     case Activation::swish:
       return f(Swish());
+    case Activation::gelu_tanh:
+      return f(GeluTanh());
   }
 }
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "kernels/core/block.cuh"
+#include "kernels/core/logistic.cuh"
 
 namespace belfry::cuda {
 namespace bias_act_kernels {
@@ -15,17 +16,6 @@ constexpr int kThreads = 256;
 constexpr int kUnroll = 4;  // rows in flight in a thread
 /// The tiles of d_bias; their number bounds the length of the second sum.
 constexpr std::int64_t kMostTiles = 512;
-
-struct Logistic {
-  float value;       ///< 1 / (1 + exp(-x))
-  float complement;  ///< 1 - value, without cancellation
-};
-__device__ __forceinline__ Logistic logistic(float x) {
-  const float e = expf(-fabsf(x));
-  const float large = 1.0f / (1.0f + e);  // of |x|
-  const float small = e * large;
-  return x < 0.0f ? Logistic{small, large} : Logistic{large, small};
-}
 
 struct Normal {
   float cdf;
@@ -116,6 +106,24 @@ struct Swish {
     return d_y * (s.value * fmaf(z, s.complement, 1.0f));
   }
 };
+/// 0.5 (1 + tanh u) is logistic(2 u), which keeps its relative accuracy in the lower tail. Both are
+/// flat long before |z| = 30, where z^3 is still finite.
+struct GeluTanh {
+  static constexpr double kLinear = 1.59576912160573072;  // 2 sqrt(2 / pi)
+  static constexpr double kCubic = 0.044715 * kLinear;
+  static constexpr bool kReadsZ = true, kReadsY = false;
+  static __device__ float inside(float z) { return fminf(fmaxf(z, -30.0f), 30.0f); }
+  static __device__ float twice_u(float t) {
+    return t * fmaf(static_cast<float>(kCubic), t * t, static_cast<float>(kLinear));
+  }
+  static __device__ float value(float z) { return z * logistic(twice_u(inside(z))).value; }
+  static __device__ float grad(float z, float, float d_y) {
+    const float t = inside(z);
+    const Logistic s = logistic(twice_u(t));
+    const float slope = fmaf(static_cast<float>(3 * kCubic), t * t, static_cast<float>(kLinear));
+    return d_y * (s.value * (z * s.complement * slope + 1.0f));
+  }
+};
 
 /// Calls f with the struct of the activation.
 template <class F>
@@ -139,6 +147,8 @@ void with_activation(Activation activation, F&& f) {
       return f(Softplus());
     case Activation::swish:
       return f(Swish());
+    case Activation::gelu_tanh:
+      return f(GeluTanh());
   }
 }
 

@@ -46,6 +46,8 @@ enum class RandomStream : std::uint32_t {
   baseline = 6,
   validation = 7,
   rounding = 8,
+  dropout = 9,
+  lists = 10,
 };
 
 /// Four 32-bit words number `index` of `stream`, sub-stream `sub` (a table, a step, an epoch).

@@ -47,7 +47,7 @@ ModelData make_data(std::int64_t rows, std::int64_t users, std::int64_t items,
     f.table = static_cast<int>(d.tables.size());
     f.context = context;
     for (std::int64_t i = 0; !context && i < tokens; ++i) {
-      f.rows.push_back(static_cast<std::int32_t>(tokens - i));  // not the identity
+      f.values.rows.push_back(static_cast<std::int32_t>(tokens - i));  // not the identity
     }
     d.tables.push_back(std::move(t));
     d.features.push_back(std::move(f));
@@ -57,7 +57,7 @@ ModelData make_data(std::int64_t rows, std::int64_t users, std::int64_t items,
   add("item", Side::candidate, items, false);
   d.train.context.emplace_back();
   for (std::int64_t i = 0; i < rows; ++i)
-    d.train.context[0].push_back(static_cast<std::int32_t>(i));
+    d.train.context[0].rows.push_back(static_cast<std::int32_t>(i));
   return d;
 }
 
@@ -76,19 +76,19 @@ Rows rows_of_epoch(const Context& ctx, const ModelData& d, BatchStream& stream,
   Rows out;
   for (std::int64_t step = 0; step < stream.steps_per_epoch(); ++step) {
     const Batch& b = stream.make(ctx, epoch, step);
-    EXPECT_EQ(b.ids.size(), 3u);
-    EXPECT_EQ(b.ids[0].bags, b.queries);
-    EXPECT_EQ(b.ids[1].nnz, b.queries);
-    EXPECT_EQ(b.ids[2].bags, b.candidates);
+    EXPECT_EQ(b.features.size(), 3u);
+    EXPECT_EQ(b.features[0].ids.bags, b.queries);
+    EXPECT_EQ(b.features[1].ids.nnz, b.queries);
+    EXPECT_EQ(b.features[2].ids.bags, b.candidates);
     EXPECT_EQ(b.candidate_ids.size, b.candidates);
     for (std::int64_t i = 0; i < b.queries; ++i) {
-      const auto row = static_cast<std::size_t>(b.ids[1].ids[i]);
+      const auto row = static_cast<std::size_t>(b.features[1].ids.ids[i]);
       const auto user = static_cast<std::size_t>(d.train.user[row]);
       const auto item = static_cast<std::size_t>(d.train.item[row]);
-      EXPECT_EQ(b.ids[0].ids[i], d.features[0].rows[user]);
-      EXPECT_EQ(b.ids[2].ids[i], d.features[2].rows[item]);
+      EXPECT_EQ(b.features[0].ids.ids[i], d.features[0].values.rows[user]);
+      EXPECT_EQ(b.features[2].ids.ids[i], d.features[2].values.rows[item]);
       EXPECT_EQ(b.candidate_ids[i], static_cast<std::int64_t>(item));
-      out.push_back(b.ids[1].ids[i]);
+      out.push_back(b.features[1].ids.ids[i]);
     }
   }
   return out;
@@ -101,7 +101,7 @@ TEST(BatchStream, EachRowOnceAnEpoch) {
            {100, 10}, {101, 10}, {7, 100}, {1, 1}, {33, 32}}) {
     const ModelData d = make_data(rows, 5, 6);
     const TrainConfig train = training(batch);
-    BatchStream stream(d, train, task);
+    BatchStream stream(d, train, {task});
     EXPECT_EQ(stream.steps_per_epoch(), (rows + batch - 1) / batch);
     Rows first = rows_of_epoch(ctx, d, stream, 0), second = rows_of_epoch(ctx, d, stream, 1);
     if (rows > 20) {
@@ -111,9 +111,9 @@ TEST(BatchStream, EachRowOnceAnEpoch) {
     EXPECT_EQ(rows_of_epoch(ctx, d, stream, 0), first);  // any epoch can be made again
     Rows sorted = first;
     std::sort(sorted.begin(), sorted.end());
-    EXPECT_EQ(sorted, d.train.context[0]);
+    EXPECT_EQ(sorted, d.train.context[0].rows);
     std::sort(second.begin(), second.end());
-    EXPECT_EQ(second, d.train.context[0]);
+    EXPECT_EQ(second, d.train.context[0].rows);
   }
 }
 
@@ -122,14 +122,14 @@ TEST(BatchStream, ShufflesOnceOrNot) {
   const TaskConfig task;
   const ModelData d = make_data(50, 5, 6);
   const TrainConfig once = training(8, ShuffleMode::once), none = training(8, ShuffleMode::none);
-  BatchStream a(d, once, task), b(d, none, task);
+  BatchStream a(d, once, {task}), b(d, none, {task});
   const Rows order = rows_of_epoch(ctx, d, a, 0);
   EXPECT_EQ(rows_of_epoch(ctx, d, a, 3), order);
-  EXPECT_NE(order, d.train.context[0]);
-  EXPECT_EQ(rows_of_epoch(ctx, d, b, 2), d.train.context[0]);
+  EXPECT_NE(order, d.train.context[0].rows);
+  EXPECT_EQ(rows_of_epoch(ctx, d, b, 2), d.train.context[0].rows);
   TrainConfig other = once;
   other.seed = 43;
-  BatchStream c(d, other, task);
+  BatchStream c(d, other, {task});
   EXPECT_NE(rows_of_epoch(ctx, d, c, 0), order);
 }
 
@@ -138,14 +138,14 @@ TEST(BatchStream, DropsTheRemainderWhenAsked) {
   const TaskConfig task;
   const ModelData d = make_data(50, 5, 6);
   const TrainConfig train = training(16, ShuffleMode::epoch, true);
-  BatchStream stream(d, train, task);
+  BatchStream stream(d, train, {task});
   EXPECT_EQ(stream.steps_per_epoch(), 3);
   const Rows rows = rows_of_epoch(ctx, d, stream, 0);
   EXPECT_EQ(rows.size(), 48u);
   EXPECT_EQ(std::set<std::int32_t>(rows.begin(), rows.end()).size(), 48u);
   // Fewer rows than a batch: there is one batch all the same.
   const TrainConfig large = training(1000, ShuffleMode::epoch, true);
-  BatchStream one(d, large, task);
+  BatchStream one(d, large, {task});
   EXPECT_EQ(one.steps_per_epoch(), 1);
   EXPECT_EQ(rows_of_epoch(ctx, d, one, 0).size(), 50u);
 }
@@ -160,7 +160,7 @@ TEST(BatchStream, NegativesAreFunctionsOfTheStep) {
   for (const int threads : {1, 2, 4}) {
     const Context ctx(Backend::cpu, threads);
     ctx.state()->seed = 5;
-    BatchStream stream(d, train, task);
+    BatchStream stream(d, train, {task});
     EXPECT_EQ(stream.max_candidates(), 110);
     drawn.emplace_back();
     for (const std::int64_t step : {3, 4, 3}) {
@@ -170,8 +170,8 @@ TEST(BatchStream, NegativesAreFunctionsOfTheStep) {
       Rows now;
       for (std::int64_t c = 10; c < 110; ++c) {
         now.push_back(static_cast<std::int32_t>(b.candidate_ids[c]));
-        EXPECT_EQ(b.ids[2].ids[c],
-                  d.features[2].rows[static_cast<std::size_t>(b.candidate_ids[c])]);
+        EXPECT_EQ(b.features[2].ids.ids[c],
+                  d.features[2].values.rows[static_cast<std::size_t>(b.candidate_ids[c])]);
       }
       drawn.back().insert(drawn.back().end(), now.begin(), now.end());
     }
@@ -192,7 +192,7 @@ TEST(BatchStream, NegativesFollowTheirDistributionsIndependently) {
   TaskConfig task;
   task.negatives.uniform = 1;
   task.negatives.popularity = 1;
-  BatchStream stream(d, train, task);
+  BatchStream stream(d, train, {task});
   constexpr int kDraws = 8000;
   std::vector<double> uniform(8), popular(8);
   std::map<std::pair<int, int>, double> both;
@@ -220,7 +220,7 @@ TEST(BatchStream, NegativesFollowTheirDistributionsIndependently) {
 std::vector<float> log_q(const ModelData& d, const TaskConfig& task, std::int64_t batch) {
   const Context ctx(Backend::cpu, 1);
   const TrainConfig train = training(batch, ShuffleMode::none);
-  BatchStream stream(d, train, task);
+  BatchStream stream(d, train, {task});
   const Batch& b = stream.make(ctx, 0, 0);
   return {b.log_probability.begin(), b.log_probability.end()};
 }
@@ -262,7 +262,7 @@ TEST(BatchStream, KnownPositivesAreMasked) {
   TaskConfig task;
   task.mask_known_positives = true;
   task.negatives.uniform = 20;
-  BatchStream stream(d, train, task);
+  BatchStream stream(d, train, {task});
   std::set<std::pair<std::int32_t, std::int64_t>> known;
   for (std::size_t i = 0; i < d.train.user.size(); ++i)
     known.emplace(d.train.user[i], d.train.item[i]);
@@ -272,7 +272,7 @@ TEST(BatchStream, KnownPositivesAreMasked) {
     const Batch& b = stream.make(ctx, 0, step);
     ASSERT_NE(b.masked.offsets, nullptr);
     for (std::int64_t i = 0; i < b.queries; ++i) {
-      const std::int32_t user = d.train.user[static_cast<std::size_t>(b.ids[1].ids[i])];
+      const std::int32_t user = d.train.user[static_cast<std::size_t>(b.features[1].ids.ids[i])];
       Rows expected;
       for (std::int64_t c = 0; c < b.candidates; ++c) {
         const std::int64_t item = b.candidate_ids[c];
@@ -288,7 +288,7 @@ TEST(BatchStream, KnownPositivesAreMasked) {
   }
   EXPECT_GT(masked, 100u);
   task.mask_known_positives = false;
-  BatchStream plain(d, train, task);
+  BatchStream plain(d, train, {task});
   EXPECT_EQ(plain.make(ctx, 0, 0).masked.offsets, nullptr);
 }
 
@@ -297,15 +297,15 @@ TEST(BatchStream, WeightsGoWithTheirRows) {
   ModelData d = make_data(40, 6, 25);
   const TrainConfig train = training(16);
   const TaskConfig task;
-  BatchStream without(d, train, task);
+  BatchStream without(d, train, {task});
   EXPECT_TRUE(without.make(ctx, 0, 0).weight.empty());
   for (std::size_t i = 0; i < 40; ++i) d.train.weight.push_back(static_cast<float>(i) / 8);
-  BatchStream stream(d, train, task);
+  BatchStream stream(d, train, {task});
   for (std::int64_t step = 0; step < 3; ++step) {
     const Batch& b = stream.make(ctx, 1, step);
     ASSERT_EQ(b.weight.size, b.queries);
     for (std::int64_t i = 0; i < b.queries; ++i) {
-      EXPECT_EQ(b.weight[i], static_cast<float>(b.ids[1].ids[i]) / 8);
+      EXPECT_EQ(b.weight[i], static_cast<float>(b.features[1].ids.ids[i]) / 8);
     }
   }
 }

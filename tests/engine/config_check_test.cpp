@@ -143,7 +143,7 @@ TEST(ConfigCheck, Networks) {
                  "inputs=['b']\n[[network]]\nname='b'\ninputs=['a']\n",
        "m.toml:15:9: networks read each other in a circle: a <- b <- a"},
       {kTowers + "[[network]]\nname='both'\ninputs=['query', 'candidate']\n",
-       "m.toml:8:6: network \"both\" is used by no tower"},
+       "m.toml:8:6: network \"both\" is used by no task; a tower or the score"},
   });
 }
 
@@ -177,8 +177,7 @@ TEST(ConfigCheck, TasksAndOptimizers) {
       {"[[task]]\nnegatives = { in_batch = false, uniform = 5 }\n",
        "m.toml:3:26: loss \"in-batch-softmax\" needs in-batch negatives"},
       {"[[task]]\nweight = 0\n", "m.toml:3:10: all tasks have weight 0"},
-      {"[[task]]\n[[task]]\nweight = 2\n",
-       "m.toml:3:1: more than one task is not available in this version"},
+      {"[[task]]\n[[task]]\nweight = 2\n", "m.toml:3:1: only one task can be of retrieval"},
       {"[optimizer]\nclipvalue = 1\nclipnorm = 1\n", "m.toml:4:12: only one of clipvalue"},
       {"[optimizer]\nkind = 'sgd'\nnesterov = true\n", "m.toml:4:12: \"nesterov\" needs"},
       {"[optimizer]\nschedule = { kind = 'cosine' }\n",
@@ -188,6 +187,57 @@ TEST(ConfigCheck, TasksAndOptimizers) {
       {"[optimizer]\nschedule = { kind = 'piecewise', boundaries = [2, 2], values = [1, 2, 3] }\n",
        "m.toml:3:51: \"boundaries\" must rise"},
       {"[[optimizer.group]]\nmatch = ''\n", "m.toml:3:9: \"match\" must not be empty"},
+  });
+}
+
+TEST(ConfigCheck, KindsOfFeatures) {
+  const auto feature = [](const std::string& rest) {
+    return kTowers + "[[feature]]\nname = 'x'\n" + rest;
+  };
+  expect_refused({
+      {feature("kind = 'hashed'\n"), "m.toml:7:1: a hashed feature needs \"buckets\""},
+      {feature("kind = 'unified'\n"), "m.toml:7:1: a hashed feature needs \"buckets\""},
+      {feature("kind = 'bucket'\n"), "m.toml:7:1: a bucket feature needs \"boundaries\""},
+      {feature("kind = 'bucket'\nboundaries = [3, 2]\n"),
+       "m.toml:10:18: \"boundaries\" must not fall"},
+      {feature("kind = 'bucket'\nboundaries = { linspace = 3, quantiles = 4 }\n"),
+       "m.toml:10:14: a bucket feature needs \"boundaries\""},
+      {feature("kind = 'list'\nseparator = ''\n"), "m.toml:10:13: \"separator\" must not be empty"},
+      {feature("kind = 'sequence'\nof = 'candidate'\n"),
+       "m.toml:10:6: a sequence is a user's history: it is of the query side"},
+      {feature("kind = 'number'\nmean = 1\n"), "m.toml:10:8: \"mean\" and \"variance\" are given"},
+      {feature("kind = 'list'\ntable = 'user'\n"), "m.toml:9:8: table \"user\" is shared"},
+  });
+}
+
+TEST(ConfigCheck, RankingTasks) {
+  const auto model = [](const std::string& layers, const std::string& task) {
+    return kTowers + "[[network]]\nname='rating'\ninputs=['user','movie']\nlayers=[" + layers +
+           "]\n[[task]]\nkind='ranking'\n" + task;
+  };
+  const std::string head = "{units=[8, 1]}";
+  EXPECT_EQ(refusal(model(head, "score='rating'\n")), "accepted");
+  EXPECT_EQ(refusal(model("{kind='cross'}, " + head, "score='rating'\nloss='bce'\n")), "accepted");
+  EXPECT_EQ(refusal(model("{kind='dot-interaction'}", "score='rating'\n")), "accepted");
+  expect_refused({
+      {model(head, ""), "m.toml:11:1: a ranking task needs \"score\""},
+      {model(head, "score='ratng'\n"), "m.toml:13:7: there is no network \"ratng\"; did you mean"},
+      {model("{units=[8]}", "score='rating'\n"),
+       "m.toml:13:7: the network \"rating\" is 8 columns wide, and a score is one"},
+      {model(head + ", {kind='dot-interaction'}", "score='rating'\n"),
+       "m.toml:10:25: a dot-interaction must be the first layer"},
+      {model(head, "score='rating'\n[[task]]\nkind='ranking'\nscore='rating'\n"),
+       "m.toml:16:7: two tasks have the same score \"rating\""},
+      {model(head, "score='rating'\nloss='listmle'\n"),
+       "m.toml:11:1: this loss compares the rows of a list"},
+      {model(head, "score='rating'\ngroup_by='item'\n"), "m.toml:14:10: lists can be grouped by"},
+      {model(head, "score='rating'\nlist_size=5\n"), "m.toml:14:11: \"group_by\" and"},
+      {model(head, "score='rating'\n[index]\nrank_by='x'\n"),
+       "m.toml:15:9: no ranking task has the score \"x\""},
+      {model(head, "score='rating'\n[train]\nearly_stop={metric='recall@20'}\n"),
+       "m.toml:15:20: the metric \"recall@20\" needs a retrieval task"},
+      {kTowers + "[train]\nearly_stop={metric='rmse'}\n",
+       "m.toml:8:20: the metric \"rmse\" needs a ranking task"},
   });
 }
 

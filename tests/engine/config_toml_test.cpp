@@ -358,35 +358,14 @@ TEST(ConfigToml, UnknownWordsNameTheNearest) {
 }
 
 TEST(ConfigToml, WhatThisVersionDoesNotHaveIsRefused) {
-  const auto feature = [](const std::string& rest) { return "[[feature]]\nname='a'\n" + rest; };
-  for (const char* kind :
-       {"hashed", "unified", "number", "bucket", "text", "list", "vector", "sequence"}) {
-    EXPECT_EQ(refusal(feature(std::string("kind = '") + kind + "'\npooling = 'mean'\n")),
-              std::string("m.toml:3:8: feature kind \"") + kind +
-                  "\" is not available in this version; available: id, category");
-  }
-  for (const char* key : {"pooling", "boundaries", "normalise", "max_tokens", "max_length"}) {
-    EXPECT_EQ(refusal(feature(std::string(key) + " = 1\n")),
-              std::string("m.toml:3:1: key \"") + key +
-                  "\" in [[feature]] is not available in this version");
-  }
-  for (const char* kind : {"cross", "dot-interaction", "gru", "heads"}) {
-    EXPECT_EQ(
-        refusal(std::string("[[network]]\nname='query'\nlayers=[{count=4, kind='") + kind + "'}]\n")
-            .substr(0, 26),
-        "m.toml:3:24: layer kind \"" + std::string(kind).substr(0, 1));
+  for (const char* kind : {"gru", "attention", "heads"}) {
+    EXPECT_EQ(refusal(std::string("[[network]]\nname='query'\nlayers=[{units=[4], kind='") + kind +
+                      "'}]\n")
+                  .substr(0, 26),
+              "m.toml:3:26: layer kind \"" + std::string(kind).substr(0, 1));
   }
   expect_refused({
-      {"[[task]]\nkind = 'ranking'\nscore = 'x'\n",
-       "m.toml:2:8: task kind \"ranking\" is not available in this version"},
-      {"[[task]]\nscore = 'x'\n",
-       "m.toml:2:1: key \"score\" in [[task]] is not available in this version"},
-      {"[[task]]\nlabel = 'x'\n", "m.toml:2:1: key \"label\""},
-      {"[[task]]\nlabel_above = 3\n", "m.toml:2:1: key \"label_above\""},
-      {"[[task]]\ngroup_by = 'user'\n", "m.toml:2:1: key \"group_by\""},
-      {"[[task]]\nlist_size = 5\n", "m.toml:2:1: key \"list_size\""},
-      {"[data]\nlabel = 'rating'\n", "m.toml:2:1: key \"label\" in [data] is not available"},
-      {"[[task]]\nloss = 'mse'\n", "m.toml:2:8: loss \"mse\" is not available in this version"},
+      {"[[task]]\nloss = 'bpr'\n", "m.toml:2:8: loss \"bpr\" is not available in this version"},
       {"[[task]]\nsampling_correction = 'streaming'\n", "m.toml:2:23: sampling correction \"str"},
       {"[optimizer]\nkind = 'rmsprop'\n", "m.toml:2:8: optimizer kind \"rmsprop\" is not"},
       {"[optimizer]\nkind = 'ftrl'\n", "m.toml:2:8: optimizer kind \"ftrl\" is not"},
@@ -394,6 +373,23 @@ TEST(ConfigToml, WhatThisVersionDoesNotHaveIsRefused) {
        "m.toml:2:8: optimizer kind \"clippy-adagrad\" is"},
       {"[index]\nkind = 'hnsw'\n", "m.toml:2:8: index kind \"hnsw\" is not available"},
       {"[output]\nlogs = ['jsonl', 'html']\n", "m.toml:2:18: log \"html\" is not available"},
+  });
+}
+
+TEST(ConfigToml, KeysOfAnotherKindOfFeatureOrTaskHaveNoMeaning) {
+  expect_refused({
+      {"[[feature]]\nname='a'\npooling = 'mean'\n",
+       "m.toml:3:11: \"pooling\" in [[feature]] has no"},
+      {"[[feature]]\nname='a'\nkind='number'\ndim = 3\n",
+       "m.toml:4:7: \"dim\" in [[feature]] has no"},
+      {"[[feature]]\nname='a'\nboundaries = [1]\n", "m.toml:3:14: \"boundaries\" in [[feature]]"},
+      {"[[task]]\nscore = 'x'\n",
+       "m.toml:2:9: \"score\" in [[task]] has no meaning here; it needs kind = \"ranking\""},
+      {"[[task]]\nkind = 'ranking'\nsimilarity = 'dot'\n",
+       "m.toml:3:14: \"similarity\" in [[task]] has no meaning here; it needs kind = "
+       "\"retrieval\""},
+      {"[[task]]\nkind = 'ranking'\nloss = 'in-batch-softmax'\n",
+       "m.toml:3:8: unknown loss \"in-batch-softmax\""},
   });
 }
 

@@ -170,7 +170,7 @@ TEST(DeviceTraining, ResumesAsIfItHadNeverStopped) {
 TEST(DeviceTraining, AFaultOfWhatRunsAheadStopsTheRun) {
   for (const char* placement : {"train.device_data=resident", "train.device_data=streamed"}) {
     Loaded l = small({placement});
-    l.data.features[1].rows[3] = 1 << 20;  // a row that the table does not have
+    l.data.features[1].values.rows[3] = 1 << 20;  // a row that the table does not have
     const TempFolder folder;
     const Context ctx(Backend::cuda, 1);
     Recorder recorder;

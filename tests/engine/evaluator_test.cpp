@@ -107,7 +107,8 @@ EvaluationOptions everything(bool exclude_seen) {
 
 Evaluation run(const Context& ctx, const TrainedModel& m, const Interactions& test,
                const EvaluationOptions& options) {
-  return evaluate(ctx, *m.model->model, m.model->data, *m.model->index, m.seen, test, options);
+  return evaluate(ctx, *m.model->model, m.model->config, m.model->data, m.model->index.get(),
+                  m.seen, test, options);
 }
 
 TEST(Evaluator, EqualsPlainLoops) {
@@ -186,7 +187,7 @@ TEST(Evaluator, ByHand) {
   Interactions test;
   test.user = {0, 0, 0, 0, 1, users, 0};
   test.item = {unseen, unseen, items, items, *m.seen_by(1).begin(), 3, *seen.begin()};
-  test.context.assign(2, std::vector<std::int32_t>(7, 1));
+  test.context.assign(2, {.rows = std::vector<std::int32_t>(7, 1)});
   EvaluationOptions options;
   options.metrics = parse_all({"recall@1000", "hit_rate@1000"});
   const Evaluation e = run(ctx, m, test, options);

@@ -22,9 +22,9 @@ using test::World;
 // ------------------------------------------------------------------ names
 
 TEST(MetricNames, RoundTrip) {
-  for (const std::string name :
-       {"recall@20", "precision@10", "hit_rate@10", "ndcg@20", "mrr", "mrr@10", "map@20",
-        "coverage@10", "gini@1", "factorized_top_k/top_100_categorical_accuracy"}) {
+  for (const std::string name : {"recall@20", "recall_min@20", "precision@10", "hit_rate@10",
+                                 "ndcg@20", "mrr", "mrr@10", "map@20", "map_min@20", "coverage@10",
+                                 "gini@1", "factorized_top_k/top_100_categorical_accuracy"}) {
     const auto metric = parse_metric(name);
     ASSERT_TRUE(metric) << name;
     EXPECT_EQ(metric->name(), name);
@@ -69,7 +69,7 @@ TEST(MetricNames, FormsAreNamesWithK) {
     ASSERT_TRUE(metric) << form;
     kinds.insert(metric->kind);
   }
-  EXPECT_EQ(kinds.size(), 9u);
+  EXPECT_EQ(kinds.size(), 11u);
 }
 
 // ------------------------------------------------------------------ sums, by hand

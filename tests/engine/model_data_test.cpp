@@ -41,7 +41,7 @@ std::string value(const ModelData& data, const std::string& name, const std::str
   const FeatureData& f = feature(data, name);
   const Vocabulary& entities = f.config.of == Side::query ? data.users : data.items;
   return vocabulary(data, name)
-      .inverse(f.rows[static_cast<std::size_t>(*entities.token_index(entity))]);
+      .inverse(f.values.rows[static_cast<std::size_t>(*entities.token_index(entity))]);
 }
 
 constexpr const char* kRatings =
@@ -71,7 +71,7 @@ TEST(ModelData, IdTowersComeFromTheInteractionsAlone) {
   EXPECT_FALSE(data.has_test);
   // One row for unknown ids, then the entities in order.
   EXPECT_EQ(vocabulary(data, "user_id").rows(), 4);
-  EXPECT_EQ(feature(data, "user_id").rows, (std::vector<std::int32_t>{1, 2, 3}));
+  EXPECT_EQ(feature(data, "user_id").values.rows, (std::vector<std::int32_t>{1, 2, 3}));
 }
 
 TEST(ModelData, AGuessedRatingIsCheckedAndAGivenWeightIsUsed) {
@@ -227,15 +227,16 @@ TEST(ModelData, ContextIsOneValueAnInteraction) {
           .data;
   const FeatureData& device = feature(data, "device");
   EXPECT_TRUE(device.context);
-  EXPECT_TRUE(device.rows.empty());
+  EXPECT_TRUE(device.values.rows.empty());
   const Vocabulary& v = vocabulary(data, "device");
   EXPECT_EQ(v.all_tokens(), (Names{"tv", "phone", "web"}));
   ASSERT_EQ(data.train.context.size(), 1u);
-  EXPECT_EQ(data.train.context[0], (std::vector<std::int32_t>{2, 1, 1, 2, 3}));
+  EXPECT_EQ(data.train.context[0].rows, (std::vector<std::int32_t>{2, 1, 1, 2, 3}));
   // The last by time; among equal times the later row.
   ASSERT_EQ(data.last_context.size(), 1u);
   const auto last = [&](const char* user) {
-    return v.inverse(data.last_context[0][static_cast<std::size_t>(*data.users.token_index(user))]);
+    return v.inverse(
+        data.last_context[0].rows[static_cast<std::size_t>(*data.users.token_index(user))]);
   };
   EXPECT_EQ(last("a"), "phone");
   EXPECT_EQ(last("b"), "phone");
@@ -263,8 +264,8 @@ TEST(ModelData, LastContextSeesValidationRowsButNotTestRows) {
   ASSERT_GT(data.validation.size(), 4);
   const Vocabulary& v = vocabulary(data, "hour");
   EXPECT_FALSE(v.token_index("h5").has_value());  // stands in test rows alone
-  for (const std::int32_t row : data.test.context[0]) EXPECT_EQ(row, 0);
-  for (const std::int32_t row : data.last_context[0]) EXPECT_EQ(v.inverse(row), "h4");
+  for (const std::int32_t row : data.test.context[0].rows) EXPECT_EQ(row, 0);
+  for (const std::int32_t row : data.last_context[0].rows) EXPECT_EQ(v.inverse(row), "h4");
 }
 
 TEST(ModelData, TestItemsAndUsersOutsideTheModelAreNumberedApart) {
@@ -387,7 +388,7 @@ TEST(ModelData, FeaturesOfBothTowersShareATable) {
   EXPECT_EQ(feature(data, "lang").table, feature(data, "original").table);
   // en: two rows and one item.
   EXPECT_EQ(vocabulary(data, "lang").all_tokens(), (Names{"en", "fr", "de"}));
-  EXPECT_EQ(data.train.context[0], (std::vector<std::int32_t>{1, 3, 1}));
+  EXPECT_EQ(data.train.context[0].rows, (std::vector<std::int32_t>{1, 3, 1}));
   EXPECT_EQ(value(data, "original", "1"), "fr");
   EXPECT_EQ(value(data, "original", "2"), "en");
 }

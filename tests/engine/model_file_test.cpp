@@ -30,7 +30,7 @@ TEST(ModelFile, RoundTrip) {
   EXPECT_EQ(b.train.size(), 0);
   ASSERT_EQ(b.features.size(), a.features.size());
   for (std::size_t f = 0; f < a.features.size(); ++f) {
-    EXPECT_EQ(b.features[f].rows, a.features[f].rows);
+    EXPECT_EQ(b.features[f].values, a.features[f].values);
     EXPECT_EQ(b.features[f].table, a.features[f].table);
     EXPECT_EQ(b.features[f].context, a.features[f].context);
     EXPECT_EQ(b.features[f].config, a.features[f].config);
@@ -41,15 +41,15 @@ TEST(ModelFile, RoundTrip) {
     EXPECT_EQ(b.tables[t].vocabulary.rows(), a.tables[t].vocabulary.rows());
   }
   // The towers give the vectors that lie in the file.
-  const ItemIndex index = build_index(ctx, *m.model->model, b);
-  std::vector<float> v(static_cast<std::size_t>(index.dim()));
-  for (std::int64_t i = 0; i < index.size(); ++i) {
-    index.read_rows(ctx, i, {v.data(), 1, index.dim()});
+  const auto index = build_index(ctx, *m.model->model, b);
+  std::vector<float> v(static_cast<std::size_t>(index->dim()));
+  for (std::int64_t i = 0; i < index->size(); ++i) {
+    index->read_rows(ctx, i, {v.data(), 1, index->dim()});
     expect_equal_bits(v, m.item(i), "item vector");
   }
   // Written again, it is the same file.
   write_model_file(ctx, m.folder.path("again"), m.model->config, b, m.model->seen, *m.model->model,
-                   *m.model->index);
+                   m.model->index.get());
   EXPECT_EQ(slurp(m.folder.path("again")), slurp(m.path()));
 }
 
@@ -66,9 +66,9 @@ TEST(ModelFile, TitlesJoinedByIntegerKeys) {
   TwoTower towers(ctx, l.config, l.data, 4, 4, false);
   towers.commit(ctx);
   towers.registry().initialise(ctx, 3);
-  const ItemIndex index = build_index(ctx, towers, l.data);
+  const auto index = build_index(ctx, towers, l.data);
   const ItemLists seen = items_by_user(2, l.data.item_count(), {&l.data.train});
-  write_model_file(ctx, folder.path("model"), l.config, l.data, seen, towers, index);
+  write_model_file(ctx, folder.path("model"), l.config, l.data, seen, towers, index.get());
   const auto m = load_model_file(ctx, folder.path("model"));
   EXPECT_EQ(m->data.users.token_index("007"), m->data.users.token_index("7"));
   EXPECT_TRUE(m->data.items.token_index("Heat, The").has_value());
@@ -90,9 +90,9 @@ TEST(ModelFile, TheTestPart) {
     };
     add("user", user);
     add("item", item);
-    add("context.0", context);
+    add("context.0.rows", context);
     const Int32s hours(user.size());
-    add("context.1", hours);
+    add("context.1.rows", hours);
     OutputFile out(m.folder.path("bad"));
     w.write(out);
     out.commit();

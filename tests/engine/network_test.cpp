@@ -81,7 +81,7 @@ struct Model {
     }
     for (const auto& v : oracle.ids) {
       const auto n = static_cast<std::int64_t>(v.size());
-      ids.push_back({v.data(), nullptr, nullptr, n, n});
+      ids.push_back({{v.data(), nullptr, nullptr, n, n}, {}});
     }
   }
 
@@ -101,7 +101,7 @@ struct Model {
   WorkspacePlan plan;
   std::unique_ptr<NetworkGraph> graph;
   NetworkOracle oracle;
-  std::vector<Ragged> ids;
+  std::vector<FeatureBatch> ids;
   std::int64_t n_candidates = 0;
 };
 
@@ -128,7 +128,7 @@ std::vector<float> table_gradient(const Context& ctx, const Model& m, int p) {
 void check_gradients(const Context& ctx, Model& m, const std::vector<std::string>& ends,
                      std::int64_t queries, std::int64_t candidates, std::uint64_t seed = 11) {
   m.draw_ids(queries, candidates, seed);
-  m.graph->forward(ctx, m.ids, queries, candidates);
+  m.graph->forward(ctx, m.ids, queries, candidates, nullptr, true);
   m.graph->clear_gradients(ctx);
   std::map<std::string, HostMatrix> slope;
   Random random(seed + 1);
@@ -263,7 +263,7 @@ TEST(Network, OneTableOfBothTowers) {
   EXPECT_EQ(m.graph->gradient_rows_of(1).size(), 2u);
   // The one list is the sum of both uses.
   const auto both = table_gradient(ctx, m, 1);
-  m.graph->forward(ctx, m.ids, 6, 9);
+  m.graph->forward(ctx, m.ids, 6, 9, nullptr, true);
   std::vector<float> sum(both.size());
   for (const char* tower : {"query", "candidate"}) {
     m.graph->clear_gradients(ctx);

@@ -21,12 +21,21 @@ Ids all_users(const TrainedModel& m) {
   return users;
 }
 
+/// A row for each context feature; -1: the users' own.
+std::vector<FeatureValues> given(const Ids& rows) {
+  std::vector<FeatureValues> out(rows.size());
+  for (std::size_t c = 0; c < rows.size(); ++c) {
+    if (rows[c] >= 0) out[c].rows = {rows[c]};
+  }
+  return out;
+}
+
 std::vector<Answer> answers(const Context& ctx, const TrainedModel& m, RecommendFilter filter,
                             const Ids& users, std::int64_t k, const Ids& contexts = {}) {
   Recommender recommender(ctx, *m.model, std::move(filter));
   std::vector<Answer> out;
   recommender.recommend(
-      users, k, contexts,
+      users, k, given(contexts),
       [&](std::int64_t query, std::span<const std::int32_t> items, std::span<const float> scores) {
         EXPECT_EQ(query, static_cast<std::int64_t>(out.size()));
         out.emplace_back();
@@ -43,7 +52,7 @@ template <class F>
 void expect_answers(const Context& ctx, const TrainedModel& m, const RecommendFilter& filter,
                     const Ids& users, std::int64_t k, F&& eligible, const Ids& contexts = {}) {
   const auto actual = answers(ctx, m, filter, users, k, contexts);
-  const auto q = m.encode(ctx, queries_of_answers(m.model->data, users, contexts));
+  const auto q = m.encode(ctx, queries_of_answers(m.model->data, users, given(contexts)));
   const auto d = static_cast<std::size_t>(m.model->model->width());
   for (std::size_t u = 0; u < users.size(); ++u) {
     Answer expected = m.ranking(q.data() + u * d, [&](std::int32_t i) { return eligible(u, i); });
@@ -158,22 +167,23 @@ TEST(Recommender, QueriesHoldTheRowsOfTheirUsers) {
   const Context ctx = make_context(1);
   const TrainedModel m(ctx);
   const ModelData& d = m.model->data;  // features: user, device, item, hour
-  const QueryRows q = queries_of_answers(d, {4, -1, 0}, {-1, 3});
-  const auto &device = d.last_context[0], &user = d.features[0].rows;
+  const QueryRows q = queries_of_answers(d, {4, -1, 0}, given({-1, 3}));
+  const auto &device = d.last_context[0].rows, &user = d.features[0].values.rows;
   EXPECT_EQ(q.size, 3);
-  EXPECT_EQ(q.rows[0], (Ids{user[4], 0, user[0]}));
-  EXPECT_EQ(q.rows[1], (Ids{device[4], 0, device[0]}));
-  EXPECT_TRUE(q.rows[2].empty());
-  EXPECT_EQ(q.rows[3], (Ids{3, 3, 3}));
-  EXPECT_EQ(queries_of_users(d, {4, 0}).rows[3], (Ids{d.last_context[1][4], d.last_context[1][0]}));
+  EXPECT_EQ(q.features[0].rows, (Ids{user[4], 0, user[0]}));
+  EXPECT_EQ(q.features[1].rows, (Ids{device[4], 0, device[0]}));
+  EXPECT_TRUE(q.features[2].rows.empty());
+  EXPECT_EQ(q.features[3].rows, (Ids{3, 3, 3}));
+  EXPECT_EQ(queries_of_users(d, {4, 0}).features[3].rows,
+            (Ids{d.last_context[1].rows[4], d.last_context[1].rows[0]}));
   Interactions rows;
   rows.user = {2, static_cast<std::int32_t>(d.user_count())};
   rows.item = {0, 0};
-  rows.context = {{1, 2}, {3, 0}};
+  rows.context = {{.rows = {1, 2}}, {.rows = {3, 0}}};
   const QueryRows r = queries_of_interactions(d, rows);
-  EXPECT_EQ(r.rows[0], (Ids{user[2], 0}));
-  EXPECT_EQ(r.rows[1], (Ids{1, 2}));
-  EXPECT_EQ(r.rows[3], (Ids{3, 0}));
+  EXPECT_EQ(r.features[0].rows, (Ids{user[2], 0}));
+  EXPECT_EQ(r.features[1].rows, (Ids{1, 2}));
+  EXPECT_EQ(r.features[3].rows, (Ids{3, 0}));
 }
 
 TEST(Recommender, AContextReplacesTheLastOne) {
@@ -188,10 +198,10 @@ TEST(Recommender, AContextReplacesTheLastOne) {
     expect_answers(ctx, m, filter, users, 5, all, {row});
     different.insert(answers(ctx, m, filter, users, 5, {row}));
     // The query of a user whose last context it is stays the same.
-    const auto given = answers(ctx, m, filter, users, 5, {row});
+    const auto changed = answers(ctx, m, filter, users, 5, {row});
     const auto own = answers(ctx, m, filter, users, 5, {-1});
     for (std::size_t u = 0; u < users.size(); ++u) {
-      EXPECT_TRUE(m.model->data.last_context[0][u] != row || given[u] == own[u]) << u;
+      EXPECT_TRUE(m.model->data.last_context[0].rows[u] != row || changed[u] == own[u]) << u;
     }
   }
   EXPECT_EQ(different.size(), 4u);

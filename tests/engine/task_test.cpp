@@ -88,7 +88,8 @@ void check(const std::vector<std::string>& overrides, bool weighted) {
   const TaskConfig& config = l.config.tasks.front();
   const bool cosine = config.similarity == Similarity::cosine;
   const Context ctx(Backend::cpu, 2);
-  BatchStream stream(l.data, l.config.train, config);
+  const std::vector<TaskConfig> tasks{config};
+  BatchStream stream(l.data, l.config.train, tasks);
   TwoTower model(ctx, l.config, l.data, stream.batch_size(), stream.max_candidates(), true);
   RetrievalTask task(config, model.graph(), model.plan(), stream.batch_size(),
                      stream.max_candidates());
@@ -98,9 +99,9 @@ void check(const std::vector<std::string>& overrides, bool weighted) {
   const int query = graph.find("query"), candidate = graph.find("candidate");
   for (const std::int64_t step : {std::int64_t{0}, stream.steps_per_epoch() - 1}) {
     const Batch& batch = stream.make(ctx, 0, step);
-    graph.forward(ctx, batch.ids, batch.queries, batch.candidates);
+    graph.forward(ctx, batch.features, batch.queries, batch.candidates, nullptr, true);
     double loss = -1;
-    task.run(ctx, graph, batch, &loss);
+    task.run(ctx, graph, batch, &loss, false);
     const Vectors q(graph.output(query), cosine), c(graph.output(candidate), cosine);
     const RetrievalProblem p = problem_of(batch, config, q, c);
     const RetrievalAnswer expected = oracle(p);

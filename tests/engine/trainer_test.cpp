@@ -95,7 +95,7 @@ TEST(Trainer, ALossOfWeightedRowsWeighsThem) {
   trainer.run(recorder, {});
   const std::vector<float> now = host_values(registry.at(table).value);
   for (std::int64_t u = 0; u < l.data.user_count(); ++u) {
-    const std::int64_t row = l.data.features[0].rows[static_cast<std::size_t>(u)];
+    const std::int64_t row = l.data.features[0].values.rows[static_cast<std::size_t>(u)];
     const bool same = std::equal(now.begin() + row * dim, now.begin() + (row + 1) * dim,
                                  before.begin() + row * dim);
     EXPECT_EQ(same, u % 2 == 0) << u;

@@ -121,7 +121,7 @@ ModelData data_of(const Json& c, const std::string& part) {
     f.config.of = side;
     f.table = static_cast<int>(d.tables.size());
     for (const std::string& v : values)
-      f.rows.push_back(static_cast<std::int32_t>(*t.vocabulary.row(v)));
+      f.values.rows.push_back(static_cast<std::int32_t>(*t.vocabulary.row(v)));
     d.tables.push_back(std::move(t));
     d.features.push_back(std::move(f));
   };
@@ -190,7 +190,7 @@ void check_test(const Json& c, const Context& ctx, const Config& config) {
   TempFolder folder;
   Trainer trainer(ctx, test, data, folder.path());
   set_weights(trainer.model().registry(), c.at("expected"), "final:");
-  BatchStream stream(data, test.train, test.tasks[0]);
+  BatchStream stream(data, test.train, test.tasks);
   WorkspacePlan plan;
   TwoTower& model = trainer.model();
   RetrievalTask task(test.tasks[0], model.graph(), plan, stream.batch_size(),
@@ -203,8 +203,9 @@ void check_test(const Json& c, const Context& ctx, const Config& config) {
        .stream = stream,
        .step =
            [&](const Context& c, const Batch& batch, const StepState*, double* loss) {
-             model.graph().forward(c, batch.ids, batch.queries, batch.candidates);
-             task.run(c, model.graph(), batch, loss);
+             model.graph().forward(c, batch.features, batch.queries, batch.candidates, nullptr,
+                                   true);
+             task.run(c, model.graph(), batch, loss, false);
            },
        .state = [&](std::int64_t epoch, std::int64_t step,
                     std::int64_t update) { return trainer.state_of(epoch, step, update); },
@@ -216,17 +217,17 @@ void check_test(const Json& c, const Context& ctx, const Config& config) {
   expect_close(losses, tensor(c.at("expected").at("evaluate_loss_per_batch")).data, 3e-5, 1e-5,
                "test losses");
 
-  const ItemIndex index = build_index(ctx, model, data);
+  const auto index = build_index(ctx, model, data);
   const std::int64_t n = data.train.size();
   Buffer<float> q(ctx.backend(), n * model.width()), scores(ctx.backend(), n);
   const Matrix<float> queries = q.matrix(n, model.width());
   model.encode_queries(ctx, queries_of_interactions(data, data.train), 0, queries);
   const Uploaded<std::int32_t> truth(ctx, data.train.item);
-  pair_scores(ctx, queries, 1, index.view(), truth.view(), scores.view());
+  pair_scores(ctx, queries, 1, index->view(), truth.view(), scores.view());
   Results<std::int64_t> ranks(ctx, n);
   const std::vector<std::int32_t> no_row(static_cast<std::size_t>(n), -1);
   const Uploaded<std::int32_t> strictly(ctx, no_row);
-  count_above(ctx, queries, 1, index.view(), {}, std::as_const(scores).view(), strictly.view(),
+  count_above(ctx, queries, 1, index->view(), {}, std::as_const(scores).view(), strictly.view(),
               {ranks.data(), n});
   const std::int64_t* above = ranks.fetch(ctx, n);
   const auto expected = tensor(c.at("expected").at("test_rank")).data;

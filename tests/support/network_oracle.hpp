@@ -36,6 +36,9 @@ inline double activate(Activation a, double z) {
       return std::log1p(std::exp(z));
     case Activation::swish:
       return z / (1 + std::exp(-z));
+    case Activation::gelu_tanh:
+      return 0.5 * z *
+             (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (z + 0.044715 * z * z * z)));
   }
   throw std::logic_error("activation");
 }

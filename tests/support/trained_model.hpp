@@ -62,8 +62,8 @@ struct TrainedModel {
     TwoTower towers(ctx, loaded.config, loaded.data, 16, 16, false);
     towers.commit(ctx);
     towers.registry().initialise(ctx, 3);
-    const ItemIndex index = build_index(ctx, towers, loaded.data);
-    write_model_file(ctx, path(), loaded.config, loaded.data, seen, towers, index);
+    const auto index = build_index(ctx, towers, loaded.data);
+    write_model_file(ctx, path(), loaded.config, loaded.data, seen, towers, index.get());
     model = load_model_file(ctx, path());
     model->data.test = loaded.data.test;
     items = Buffer<float>(Backend::cpu, model->index->size() * model->index->dim());
