@@ -105,7 +105,8 @@ class DeviceSteps : public StepQueue {
     BatchStream& stream = parts_.stream;
     // Of what is left beside the model: half of it stays for chunks of batches and scratch.
     const std::int64_t left = simt::device_info().memory_bytes - simt::counters().live_bytes;
-    const bool fits = stream.data_bytes() <= left / 2;
+    const std::int64_t masks = kSlots * kChunkSteps * stream.mask_capacity();
+    const bool fits = stream.data_bytes() + masks * 4 <= left / 2;
     if (placement == DataPlacement::streamed || (placement == DataPlacement::automatic && !fits)) {
       return make_streamed_batches(stream, ctx_.threads());
     }

@@ -12,7 +12,6 @@ TwoTower::TwoTower(const Context& ctx, const Config& config, const ModelData& da
     : data_(data),
       registry_(ctx.backend()),
       scorer_(config.tasks.front().similarity),
-      ids_(data.features.size()),
       max_queries_(max_queries),
       max_candidates_(max_candidates) {
   std::vector<int> table_parameter;
@@ -22,7 +21,9 @@ TwoTower::TwoTower(const Context& ctx, const Config& config, const ModelData& da
                                             config.train.precision == Precision::bf16));
   }
   std::vector<FeatureInput> inputs;
+  const auto copies = std::make_shared<CopyQueue>();
   for (const FeatureData& f : data.features) {
+    ids_.emplace_back(copies);
     inputs.push_back({f.config.name, f.config.of,
                       table_parameter[static_cast<std::size_t>(f.table)], Pooling::sum});
   }
