@@ -66,6 +66,7 @@ Error error_of(const simt::DeviceFailure& failure, const std::string& where) {
     case simt::Failure::not_built:
     case simt::Failure::no_driver:
     case simt::Failure::old_driver:
+    case simt::Failure::broken_driver:
     case simt::Failure::no_device:
     case simt::Failure::wrong_architecture:
       return Error(ExitCode::no_gpu, where, failure.what(),
@@ -102,18 +103,32 @@ int gpu_number(const std::string& device) {
               fmt::format("\"{}\" is none of auto, cpu, cuda, cuda:N", device));
 }
 
+/// Makes a GPU the one to be used, once it and the library of matrix products are known to be there.
+void take_gpu(int number) {
+  simt::select_device(number);
+  simt::matrix_library();
+}
+
+/// A failure in a line: `belfry doctor` has the rest, which files were tried and so on.
+std::string first_line(const DeviceError& e) {
+  const std::string text = e.what();
+  return text.substr(0, text.find('\n'));
+}
+
 /// A GPU if there is one. That there is none is nothing to speak of; that one cannot be used is.
 Backend automatic_backend(const CommonOptions& options) {
   try {
-    simt::select_device(0);
+    take_gpu(0);
     const simt::DeviceInfo info = simt::device_info();
     if (info.simulated) return Backend::cpu;  // far slower; --device cuda takes it
     inform(options, fmt::format("device  {} (--device cpu leaves it alone)", info.name));
     return Backend::cuda;
-  } catch (const simt::DeviceFailure& e) {
-    if (e.failure != simt::Failure::not_built && e.failure != simt::Failure::no_driver &&
-        e.failure != simt::Failure::no_device) {
-      inform(options, fmt::format("device  cpu: the GPU cannot be used: {}", e.what()));
+  } catch (const DeviceError& e) {
+    const auto* failure = dynamic_cast<const simt::DeviceFailure*>(&e);
+    if (failure == nullptr || (failure->failure != simt::Failure::not_built &&
+                               failure->failure != simt::Failure::no_driver &&
+                               failure->failure != simt::Failure::no_device)) {
+      inform(options, fmt::format("device  cpu: the GPU cannot be used: {}", first_line(e)));
     }
     return Backend::cpu;
   }
@@ -122,11 +137,15 @@ Backend automatic_backend(const CommonOptions& options) {
 Backend choose_backend(const CommonOptions& options) {
   if (options.device == "cpu") return Backend::cpu;
   if (options.device == "auto") return automatic_backend(options);
+  const std::string where = "--device " + options.device;
   try {
-    simt::select_device(gpu_number(options.device));
+    take_gpu(gpu_number(options.device));
     return Backend::cuda;
   } catch (const simt::DeviceFailure& e) {
-    throw error_of(e, "--device " + options.device);
+    throw error_of(e, where);
+  } catch (const DeviceError& e) {
+    throw Error(ExitCode::no_gpu, where, first_line(e),
+                "--device cpu needs none; belfry doctor shows what was tried");
   }
 }
 

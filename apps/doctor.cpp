@@ -19,8 +19,16 @@ std::string cuda_version(int version) {  // 13000 is 13.0
   return version == 0 ? "none" : fmt::format("{}.{}", version / 1000, version % 1000 / 10);
 }
 
-/// The GPUs, and whether the first can be used, which is what --device auto goes by.
+/// The GPUs and the library of matrix products, and whether the first can be used, which is what --device auto
+/// goes by.
 void look_for_gpus(nlohmann::ordered_json& out) {
+  bool library = true;
+  try {
+    out["cuda"]["cublaslt"] = simt::matrix_library();
+  } catch (const DeviceError& e) {
+    library = false;
+    out["cuda"]["cublaslt"] = e.what();
+  }
   try {
     const int count = simt::device_count();
     for (int i = 0; i < count; ++i) {
@@ -33,7 +41,7 @@ void look_for_gpus(nlohmann::ordered_json& out) {
       out["cuda"]["runtime"] = cuda_version(info.runtime);
     }
     simt::select_device(0);
-    out["backends"]["cuda"] = "available";
+    out["backends"]["cuda"] = library ? "available" : "needs cuBLASLt";
   } catch (const simt::DeviceFailure& e) {
     out["backends"]["cuda"] = e.what();
   }
@@ -52,7 +60,6 @@ int doctor(const CommonOptions& o) {
   out["backends"] = {{"cpu", "available"}, {"cuda", "not in this build"}};
   if constexpr (kHasCuda::device) {
     out["cuda"]["architectures"] = simt::built_architectures();
-    out["cuda"]["cublaslt"] = simt::matrix_library();
     look_for_gpus(out);
   }
   out["threads"] = ctx->threads();

@@ -90,7 +90,7 @@ void CudaBench::verify(const std::string& what, bool right) {
 
 Time CudaBench::time(const std::function<void(int)>& body, int distinct) {
   const Context& ctx = *device_;
-  simt::Event start, end;
+  simt::TimedEvent start, end;
   const auto elapsed_ms = [&](const auto& work) {
     start.record(ctx.stream());
     work();
@@ -185,6 +185,13 @@ void CudaBench::report(const std::string& name, const Time& time, const Work& wo
     json += ", \"flops_per_s\": " + number(rate);
     if (work.fp32 > 0) share("cuBLASLt fp32", "of_fp32", rate, fp32_rate());
     if (work.bf16 > 0) share("cuBLASLt bf16", "of_bf16", rate, bf16_rate());
+  }
+  if (work.examples > 0) {
+    const double rate = 1e6 * work.examples / time.us;
+    char part[64];
+    std::snprintf(part, sizeof part, "  %8.3f M examples/s", rate * 1e-6);
+    line += part;
+    json += ", \"examples_per_s\": " + number(rate);
   }
   std::printf("%-22s %-44s %11.2f us +-%4.1f %%%s\n", op_.c_str(), name.c_str(), time.us,
               50 * time.spread, line.c_str());

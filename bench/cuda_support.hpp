@@ -29,9 +29,10 @@ struct Time {
 
 /// What a call had to do; 0: not a measure of this op.
 struct Work {
-  double bytes = 0;  ///< each array that it must read or write, once a direction
-  double fp32 = 0;   ///< flops on the fp32 path
-  double bf16 = 0;   ///< flops on tensor cores
+  double bytes = 0;     ///< each array that it must read or write, once a direction
+  double fp32 = 0;      ///< flops on the fp32 path
+  double bf16 = 0;      ///< flops on tensor cores
+  double examples = 0;  ///< rows that were trained on
 };
 
 class CudaBench {

@@ -34,8 +34,7 @@ struct ChunkSlot {
   std::vector<Batch> batches;  ///< of the chunk: views of blocks, and the plans made for them
   Arena plan_memory{Backend::cuda};
   std::vector<std::vector<RowPlan>> plans;  ///< per step and parameter, for the largest batch
-  /// Of all batches, grown as needed (the graphs are then made anew): batch i's offsets count from
-  /// i * mask_stride.
+  /// Of all batches: batch i's offsets count from i * mask_stride.
   Buffer<std::int32_t> mask_columns;
   std::int64_t mask_stride = 0;
   PinnedBuffer<StepState> host_states;

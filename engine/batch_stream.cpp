@@ -110,6 +110,36 @@ std::int64_t BatchStream::data_bytes() const {
   return words * 4;
 }
 
+std::int64_t BatchStream::mask_capacity() const {
+  if (!masks()) return 0;
+  // Columns that hold item i: as many as rows train it, in a batch at most, and whatever is drawn.
+  std::vector<std::int64_t> columns(static_cast<std::size_t>(data_.item_count()));
+  for (const std::int32_t i : data_.train.item) ++columns[static_cast<std::size_t>(i)];
+  for (std::int64_t& n : columns) n = std::min(n, batch_size_);
+  std::vector<std::int64_t> of_user;  // of all items that it knows
+  for (std::size_t u = 0; u + 1 < known_.offsets.size(); ++u) {
+    std::int64_t& sum = of_user.emplace_back(0);
+    for (std::int64_t j = known_.offsets[u]; j < known_.offsets[u + 1]; ++j) {
+      sum += columns[static_cast<std::size_t>(known_.items[static_cast<std::size_t>(j)])];
+    }
+  }
+  // Rows by what they can mask at most: all columns but those of its own item.
+  std::vector<std::int64_t> rows(static_cast<std::size_t>(max_candidates()));
+  for (std::size_t r = 0; r < data_.train.user.size(); ++r) {
+    const std::int64_t others = of_user[static_cast<std::size_t>(data_.train.user[r])] -
+                                columns[static_cast<std::size_t>(data_.train.item[r])];
+    if (others > 0)
+      ++rows[static_cast<std::size_t>(std::min(others + negatives_, max_candidates() - 1))];
+  }
+  std::int64_t capacity = 0, left = batch_size_;
+  for (std::int64_t n = max_candidates() - 1; n > 0 && left > 0; --n) {
+    const std::int64_t taken = std::min(left, rows[static_cast<std::size_t>(n)]);
+    capacity += taken * n;
+    left -= taken;
+  }
+  return capacity;
+}
+
 ShuffleOrder BatchStream::order() const {
   switch (train_.shuffle) {
     case ShuffleMode::none:

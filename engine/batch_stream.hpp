@@ -50,6 +50,8 @@ class BatchStream {
   bool weighs() const { return !data_.train.weight.empty(); }
   ShuffleOrder order() const;
   const ItemLists& known() const { return known_; }  ///< training items of each user, for masks
+  /// Masked columns that no batch exceeds, whatever is drawn; 0 without masks.
+  std::int64_t mask_capacity() const;
   const NegativesConfig& negatives() const { return retrieval_.negatives; }
   const std::vector<float>& item_log_probability() const { return item_log_probability_; }
   const std::vector<float>& alias_keep() const { return alias_keep_; }

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Batches that the device makes itself from training data that lies there: the same keyed bijection, draws and
 // look-ups as BatchStream, one chunk ahead.
-#include <algorithm>
-#include <chrono>
-#include <thread>
-
 #include "engine/batch_source.hpp"
 #include "kernels/batch_masks/batch_masks.hpp"
 #include "kernels/core/transfer.hpp"
@@ -26,7 +22,10 @@ Buffer<T> on_device(const Context& ctx, const std::vector<T>& values) {
 class ResidentBatches : public BatchSource {
  public:
   ResidentBatches(const Context& ahead, BatchStream& stream)
-      : stream_(stream), layout_(stream.data(), stream), ahead_(ahead) {
+      : stream_(stream),
+        layout_(stream.data(), stream),
+        ahead_(ahead),
+        mask_capacity_(stream.mask_capacity()) {
     const ModelData& data = stream.data();
     if (stream.masks()) {
       known_offsets_ = on_device(ahead_, stream.known().offsets);
@@ -54,23 +53,10 @@ class ResidentBatches : public BatchSource {
   const BatchLayout& layout() const override { return layout_; }
 
   void fill(const Context&, ChunkSlot& slot) override {
-    if (!stream_.masks()) return make_chunk(slot);
-    if (needed_.size() < slot.states.size()) {
-      needed_ = Buffer<std::int64_t>(Backend::cuda, slot.states.size());
-      host_needed_ = PinnedBuffer<std::int64_t>(slot.states.size());
+    if (slot.mask_stride != mask_capacity_) {  // the slot's first chunk
+      slot.mask_stride = mask_capacity_;
+      slot.grow_masks(mask_capacity_ * slot.states.size());
     }
-    make_chunk(slot);
-    // How many columns are masked is known once they are counted. Only this queue is waited for, by asking:
-    // the device trains on the chunk before meanwhile.
-    const std::int64_t needed = most_needed(slot);
-    if (needed <= slot.mask_stride) return;
-    slot.mask_stride = needed + needed / 2;
-    slot.grow_masks(slot.mask_stride * slot.states.size());
-    make_chunk(slot);
-  }
-
- private:
-  void make_chunk(ChunkSlot& slot) {
     const std::int64_t last = slot.host_states[slot.chunk.count - 1].batch_rows;
     run_or_replay(slot.fill, {slot.chunk.count, last}, ahead_.stream(), [&] {
       for (std::int64_t i = 0; i < slot.chunk.count; ++i) {
@@ -83,6 +69,7 @@ class ResidentBatches : public BatchSource {
     });
   }
 
+ private:
   void mask(ChunkSlot& slot, std::int64_t i, const BatchArrays& to, std::int64_t queries) {
     const std::int64_t candidates = queries + stream_.max_candidates() - stream_.batch_size();
     batch_masks(ahead_,
@@ -91,16 +78,7 @@ class ResidentBatches : public BatchSource {
                  {to.users, queries},
                  {to.items, candidates}},
                 {to.mask_offsets, queries + 1},
-                {slot.mask_columns.data() + i * slot.mask_stride, slot.mask_stride},
-                needed_.data() + i);
-  }
-
-  std::int64_t most_needed(const ChunkSlot& slot) {
-    simt::to_host(host_needed_.data(), needed_.data(),
-                  slot.chunk.count * std::int64_t{sizeof(std::int64_t)}, ahead_.stream());
-    counted_.record(ahead_.stream());
-    while (!counted_.done()) std::this_thread::sleep_for(std::chrono::microseconds(20));
-    return *std::max_element(host_needed_.data(), host_needed_.data() + slot.chunk.count);
+                {slot.mask_columns.data() + i * slot.mask_stride, slot.mask_stride});
   }
 
   void make(const BatchArrays& to, std::int64_t queries) {
@@ -159,13 +137,12 @@ class ResidentBatches : public BatchSource {
   BatchStream& stream_;
   BatchLayout layout_;
   const Context& ahead_;
+  std::int64_t mask_capacity_;  // of each batch
   Buffer<std::int32_t> users_, items_, alias_row_;
   Buffer<std::int64_t> numbers_, positions_;  // item i's number i; the batch's training rows
   Buffer<float> weights_, log_probability_, alias_keep_;
-  Buffer<std::int64_t> known_offsets_, needed_;  // needed_: masked columns of each step of a chunk
+  Buffer<std::int64_t> known_offsets_;
   Buffer<std::int32_t> known_;
-  PinnedBuffer<std::int64_t> host_needed_;
-  simt::Event counted_;
   std::vector<Buffer<std::int32_t>>
       rows_;  // per feature: of each user or item, or of each training row
   std::vector<Buffer<float>> numbers_of_;  // the same of dense features

@@ -108,7 +108,8 @@ class DeviceSteps : public StepQueue {
     const bool possible = can_be_resident(stream);
     require(possible || placement != DataPlacement::resident,
             "StepQueue: lists and vectors cannot be resident; train.device_data = \"streamed\"");
-    const bool fits = possible && stream.data_bytes() <= left / 2;
+    const std::int64_t masks = kSlots * kChunkSteps * stream.mask_capacity();
+    const bool fits = possible && stream.data_bytes() + masks * 4 <= left / 2;
     if (placement == DataPlacement::streamed || (placement == DataPlacement::automatic && !fits)) {
       return make_streamed_batches(stream, ctx_.threads());
     }

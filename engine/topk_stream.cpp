@@ -15,7 +15,7 @@ TopKStream::TopKStream(const Context& ctx, const PackedItems& items, std::int64_
       sink_(std::move(sink)) {
   const std::size_t slots = ctx.backend() == Backend::cpu ? 1 : 2;
   const std::int64_t n = checked_product(tile, k, "TopKStream");
-  for (std::size_t i = 0; i < slots; ++i) slots_.emplace_back(ctx, n);
+  for (std::size_t i = 0; i < slots; ++i) slots_.emplace_back(ctx, n, outward_);
 }
 
 RowLists TopKStream::Lists::put(const Context& ctx, const RowLists& host, std::int64_t n) {
@@ -38,10 +38,10 @@ void TopKStream::add(std::int64_t first, Matrix<const float> queries, const RowL
   const ItemMask mask{exclude_.put(ctx_, exclude, n), only_.put(ctx_, only, n),
                       allowed_bits_.view()};
   topk_scores(ctx_, queries, heads_, items_, mask,
-              {{slot.scores.data(), n, k_}, {slot.rows.data(), n, k_}});
+              {{slot.scores.data(ctx_), n, k_}, {slot.rows.data(ctx_), n, k_}});
+  if (slot.time) slot.time->end.record(ctx_.stream());
   slot.scores.fetch(ctx_, n * k_);
   slot.rows.fetch(ctx_, n * k_);
-  if (slot.time) slot.time->end.record(ctx_.stream());
   slot.first = first;
   slot.queries = n;
   hand_out(slots_[next_]);  // on the CPU the one slot that there is

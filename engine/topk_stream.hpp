@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// TopKStream: the k best items of tile after tile of queries, in order. On the device the host works on one
-// tile's lists while the next tile is scored; on the CPU each tile's lists are there at once.
+// TopKStream: the k best items of tile after tile of queries, in order. On the device one tile's lists cross to
+// the host and are worked on there while the next tile is scored; on the CPU each tile's are there at once.
 #pragma once
 
 #include <cstdint>
@@ -34,12 +34,13 @@ class TopKStream {
   /// Hands out the last tile. Without it (an exception, say) its lists are dropped.
   void finish();
 
-  /// Time that the device took for the tiles handed out so far; 0 on the CPU.
+  /// Time that the device took to score the tiles handed out so far; 0 on the CPU.
   double device_seconds() const { return device_seconds_; }
 
  private:
   /// Ragged lists of host memory on their way to the ops.
   struct Lists {
+    explicit Lists(const SharedCopyQueue& queue) : offsets(queue), rows(queue) {}
     StreamedIn<std::int64_t> offsets;
     StreamedIn<std::int32_t> rows;
     std::vector<std::int64_t> rebased;
@@ -47,11 +48,12 @@ class TopKStream {
   };
   /// The results of one tile.
   struct Slot {
-    Slot(const Context& ctx, std::int64_t n) : scores(ctx, n), rows(ctx, n) {
+    Slot(const Context& ctx, std::int64_t n, const SharedCopyQueue& queue)
+        : scores(ctx, n, queue), rows(ctx, n, queue) {
       if (ctx.backend() != Backend::cpu) time.emplace();
     }
     struct Time {
-      simt::Event begin, end;
+      simt::TimedEvent begin, end;
     };
     StreamedOut<float> scores;
     StreamedOut<std::int32_t> rows;
@@ -65,7 +67,8 @@ class TopKStream {
   std::int64_t heads_, tile_, k_;
   Uploaded<std::uint64_t> allowed_bits_;
   Sink sink_;
-  Lists exclude_, only_;
+  SharedCopyQueue inward_ = std::make_shared<CopyQueue>(), outward_ = std::make_shared<CopyQueue>();
+  Lists exclude_{inward_}, only_{inward_};
   std::deque<Slot> slots_;  // one on the CPU, two on the device
   std::size_t next_ = 0;
   double device_seconds_ = 0;

@@ -39,7 +39,6 @@ TwoTower::TwoTower(const Context& ctx, const Config& config, const ModelData& da
     : data_(data),
       registry_(ctx.backend()),
       scorer_(similarity_of(config)),
-      uploads_(data.features.size()),
       max_queries_(max_queries),
       max_candidates_(max_candidates) {
   std::vector<int> table_parameter;
@@ -49,7 +48,9 @@ TwoTower::TwoTower(const Context& ctx, const Config& config, const ModelData& da
                                             config.train.precision == Precision::bf16));
   }
   std::vector<FeatureInput> inputs;
+  const auto copies = std::make_shared<CopyQueue>();
   for (const FeatureData& f : data.features) {
+    uploads_.emplace_back(copies);
     const int parameter = f.table < 0 ? -1 : table_parameter[static_cast<std::size_t>(f.table)];
     inputs.push_back({f.config.name, f.config.of, parameter, f.config.pooling, f.width});
   }

@@ -62,6 +62,8 @@ class TwoTower {
   std::unique_ptr<NetworkGraph> graph_;
   Scorer scorer_;
   struct FeatureUpload {
+    explicit FeatureUpload(const std::shared_ptr<CopyQueue>& copies)
+        : rows(copies), offsets(copies), weights(copies), numbers(copies) {}
     FeatureGather gather;
     StreamedIn<std::int32_t> rows;
     StreamedIn<std::int64_t> offsets;

@@ -6,15 +6,15 @@
 #   bundle/deps              headers, CMake packages and shared libraries of Debian's development packages
 #   bundle/googletest        sources (Debian's package googletest)
 #   bundle/with_libs         runs a command with these libraries
-# Usage: gpu_bundle.sh BUILD_FOLDER (with BELFRY_GPU_TESTS=ON)
+# Usage: gpu_bundle.sh BUILD_FOLDER PACKAGE...: a build with BELFRY_GPU_TESTS=ON, and the development packages
+# that a rebuild needs
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$1
+shift
 limit=$((25 << 20))
 archive=build/gpu-bundle.tar.xz
 work=build/gpu-bundle/belfry-gpu
-packages=(libdnnl-dev libtbb-dev libhwy-dev libtomlplusplus-dev libcli11-dev nlohmann-json3-dev libfmt-dev
-  robin-map-dev libxxhash-dev zlib1g-dev libzstd-dev libssl-dev)
 libs=usr/lib/x86_64-linux-gnu
 
 rm -rf build/gpu-bundle
@@ -40,7 +40,7 @@ for library in $(needed "$work"/bundle/bin/* "$(command -v pkgconf)"); do
 done
 
 # What a rebuild needs. Archives go along only where a CMake package insists on them.
-for package in "${packages[@]}"; do
+for package; do
   dpkg -L "$package" | grep -E "^/usr/(include|lib|share/(cmake|pkgconfig|TBB|nlohmann))" || true
 done | sort -u | grep -vE '/(doc|man)/|lib(crypto|ssl|dnnl|z|zstd)\.a$' >build/gpu-bundle/files
 while IFS= read -r file; do

@@ -75,7 +75,9 @@ def tests_of(mutant, tests):
     if op != "core":
         return tests[op]
     users = [user for user in users_of_function(mutant.file, mutant.line) if user in tests]
-    return sorted({stem for user in users[:3] for stem in tests[user]})
+    own = f"{pathlib.Path(mutant.file).stem}_primitives"  # tests/simt has one of kernels/core/block.cuh
+    own_test = [own] if (ROOT / f"tests/simt/{own}_test.cu").exists() else []
+    return own_test + sorted({stem for user in users[:3] for stem in tests[user]})
 
 
 def tree_files():
@@ -194,7 +196,7 @@ class Results:
         op = pathlib.Path(mutant.file).parent.name
         digest = hashlib.sha256(repr(mutant).encode())
         files = [p for p in sorted((ROOT / "kernels" / op).iterdir()) if p.suffix in (".cu", ".cuh", ".hpp")]
-        files += [path for stem in stems for path in sorted((ROOT / "tests").glob(f"*/{stem}.cpp"))]
+        files += [path for stem in stems for path in sorted((ROOT / "tests").glob(f"*/{stem}*.c*"))]
         for path in files:
             digest.update(path.read_bytes())
         return digest.hexdigest()[:24]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Multi-head self-attention over padded lists of steps (kernels/core/steps.hpp), between its dense layers:
-// those that make q, k and v of the steps, and that of the output, are the caller's.
+// Multi-head self-attention over padded lists of steps (kernels/core/steps.hpp), between its dense
+// layers: those that make q, k and v of the steps, and that of the output, are the caller's.
 #pragma once
 
 #include <cstdint>
@@ -67,18 +67,22 @@ inline void check(Matrix<const float> q, Matrix<const float> k, Matrix<const flo
 }
 }  // namespace attention_detail
 
-/// Of every list and head:  s_ij = q_i . k_j / sqrt(K);  p_i = softmax_j(s_ij) over the steps that the mask
-/// covers, causal ones j <= i only;  out_i = sum_j p_ij v_j
+/// Of every list and head, over the steps j that the mask covers (causal: j <= i only):
+///   s_ij = q_i . k_j / sqrt(K);  p_i = softmax_j(s_ij);  out_i = sum_j p_ij v_j
+///   log_sum_i = log sum_j exp(s_ij), +infinity where there is no such j
 /// Shapes       see AttentionCall, f32, any pitch (q, k, v may be columns of one matrix); K <= 128
-/// Empty        B = 0 or K = 0: log_sum is unspecified. A step without any step to attend to has out 0
+/// Empty        B = 0 or K = 0: log_sum is unspecified. A step without any step to attend to has
+///              out 0
 /// Aliasing     outputs overlap nothing; k and v at steps left out must be finite
-/// Cost         4 B H T T K flops. cuda: a block takes 16 steps and streams the keys and values of its head
-///              and list through shared memory; all blocks of a list read them from the cache
+/// Cost         4 B H T T K flops. cuda: a block takes 16 steps and streams the keys and values of
+///              its head and list through shared memory; all blocks of a list read them from the
+///              cache
 /// Scratch      cpu: 64 T floats a thread; cuda: none. No T x T matrix, so T may be large
-/// Numerics     f32; p of a step left out is exactly 0 (Keras adds -1e9 to s, the same where p is not
-///              spread over left-out steps alone: there it averages over them, here out is 0)
-/// Determinism  cpu: any thread count; cuda: bitwise, by shapes alone. The backends differ by the order of
-///              sums (K, T) and a few ulp of exp
+/// Numerics     f32; p of a step left out is exactly 0 (Keras adds -1e9 to s, the same where p is
+///              not spread over left-out steps alone: there it averages over them, here out is 0)
+/// Determinism  cpu: any thread count; cuda: bitwise, by shapes alone. The backends differ by the
+///              order of sums (K, T) and a few ulp of exp: out by some 2e-6 of |v| for scores of
+///              order 1, the gradients by 1e-5 of theirs
 /// See          tf.keras.layers.MultiHeadAttention
 inline void attention(const Context& ctx, const AttentionCall& c) {
   attention_detail::check(c.q, c.k, c.v, c.options, c.out, c.log_sum);
@@ -91,7 +95,8 @@ inline void attention(const Context& ctx, const AttentionCall& c) {
   throw_no_backend("attention");
 }
 
-/// Its gradients, from recomputed p:  d_v_j = sum_i p_ij d_out_i;  d_s_ij = p_ij (d_out_i . v_j - d_out_i . out_i)
+/// Its gradients, from recomputed p:
+///   d_s_ij = p_ij (d_out_i . v_j - d_out_i . out_i);  d_v_j = sum_i p_ij d_out_i
 ///   d_q_i = sum_j d_s_ij k_j / sqrt(K);  d_k_j = sum_i d_s_ij q_i / sqrt(K)
 /// Shapes       see AttentionGradCall, f32, any pitch
 /// Empty        B = 0 or K = 0: no-op

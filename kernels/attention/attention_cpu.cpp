@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A thread takes a list and head, and of it 64 steps at a time: a strip of scores [64, T] by one product, the
-// softmax in place, and a product with v. Strips run in order, so that d_k and d_v are sums in a fixed order.
+// A thread takes a list and head, and of it 64 steps at a time: a strip of scores [64, T] by one
+// product, the softmax in place, and a product with v. Strips run in order, so that d_k and d_v are
+// sums in a fixed order.
 #include "kernels/attention/attention.hpp"
 
 #include <algorithm>
@@ -21,7 +22,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace belfry::HWY_NAMESPACE {
 
-/// The columns of a row of scores that count, from j on: `open` is 1 or 0, and a causal row ends early.
+/// The columns of a row of scores that count, from j on: `open` is 1 or 0, and a causal row ends
+/// early.
 HWY_INLINE auto attended(const float* open, std::int64_t j, std::int64_t end) {
   const FloatTag d;
   const FloatVec column = hn::Iota(d, static_cast<float>(j));
@@ -29,7 +31,8 @@ HWY_INLINE auto attended(const float* open, std::int64_t j, std::int64_t end) {
                  hn::Lt(column, hn::Set(d, static_cast<float>(end))));
 }
 
-/// A row of `width` scores (whole vectors, aligned) to probabilities, 0 where they do not count; returns log sum.
+/// A row of `width` scores (whole vectors, aligned) to probabilities, 0 where they do not count;
+/// returns log sum.
 float attention_softmax(float* s, const float* open, std::int64_t width, std::int64_t end) {
   const FloatTag d;
   const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(d));
@@ -98,7 +101,8 @@ Matrix<T> part(Matrix<T> m, std::int64_t steps, std::int64_t heads, std::int64_t
   return m.slice(task / heads * steps, steps).columns(task % heads * keys, keys);
 }
 
-/// Scratch of a thread: which steps count, scores, and in backward the gradients of the probabilities.
+/// Scratch of a thread: which steps count, scores, and in backward the gradients of the
+///              probabilities.
 struct Strip {
   float *open, *scores, *gradients;
 };
@@ -130,8 +134,8 @@ float dot(const float* a, const float* b, std::int64_t n) {
   return sum;
 }
 
-/// Calls f(first, n, seen) for the strips of a list: steps first .. first + n - 1, which attend to none but the
-/// first `seen`.
+/// Calls f(first, n, seen) for the strips of a list: steps first .. first + n - 1, which attend to
+/// none but the first `seen`.
 template <class F>
 void for_strips(const AttentionOptions& o, F&& f) {
   for (std::int64_t i = 0; i < o.steps; i += kStrip) {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention on the device. A block owns kOwned steps of one list and head, four a warp, and streams kStreamed
-// other ones at a time through shared memory. A warp's lanes stand for streamed steps where scores are made,
-// and for columns where rows are summed; in between the probabilities lie in shared memory.
+// Attention on the device. A block owns kOwned steps of one list and head, four a warp, and streams
+// kStreamed other ones at a time through shared memory. A warp's lanes stand for streamed steps
+// where scores are made, and for columns where rows are summed; in between the probabilities lie in
+// shared memory.
 //
-// Three kernels of that form: forward and d_q own queries and stream keys and values; d_k and d_v own keys and
-// values and stream queries and d_out. Backward makes the probabilities again from log_sum.
+// Three kernels of that form: forward and d_q own queries and stream keys and values; d_k and d_v
+// own keys and values and stream queries and d_out. Backward makes the probabilities again from
+// log_sum.
 #include "kernels/attention/attention.hpp"
 
 #include <cmath>
@@ -49,8 +51,8 @@ __device__ __forceinline__ Place place(const Cut& cut) {
   return p;
 }
 
-/// Steps first .. first + n - 1 of the block's list and head, times `scale`, into rows of `pitch` floats; zero
-/// beyond the list and the columns.
+/// Steps first .. first + n - 1 of the block's list and head, times `scale`, into rows of `pitch`
+/// floats; zero beyond the list and the columns.
 __device__ __forceinline__ void load_rows(const Cut& cut, const Place& p, Matrix<const float> from,
                                           int first, int n, float scale, float* to, int pitch) {
   for (int i = p.warp; i < n; i += kWarps) {

@@ -7,8 +7,8 @@
 
 namespace belfry {
 
-/// Keras's activations of a dense layer, with Keras's constants. gelu is the exact form (erf), gelu_tanh its
-/// approximation  z (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))) / 2.
+/// Keras's activations of a dense layer, with Keras's constants. gelu is the exact form (erf),
+/// gelu_tanh its approximation  z (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3))) / 2.
 enum class Activation { linear, relu, gelu, tanh, sigmoid, elu, selu, softplus, swish, gelu_tanh };
 
 namespace cpu {

@@ -20,19 +20,33 @@ class Branches {
   /// more than what they save in a step.
   explicit Branches(Stream& main) : main_(main) {}
 
+  /// Open branches. Where an exception ends them they are joined too: what then frees memory on main, or ends
+  /// a capture, still waits for the work of all.
+  class [[nodiscard]] Fork {
+   public:
+    ~Fork();
+    Fork(const Fork&) = delete;
+    Fork& operator=(const Fork&) = delete;
+    /// The stream of piece i; piece 0 goes to main itself.
+    Stream& branch(int i) const;
+    /// Main goes on when all branches are done.
+    void join();
+
+   private:
+    friend class Branches;
+    Fork(Branches& owner, int pieces);
+    Branches& owner_;
+  };
+
   /// Opens up to kMost branches for `pieces` pieces of work; each starts after main's work so far.
-  void fork(int pieces);
-  /// The stream of piece i; piece 0 goes to main itself.
-  Stream& branch(int i);
-  /// Main goes on when all branches are done.
-  void join();
+  Fork fork(int pieces) { return Fork(*this, pieces); }
 
  private:
   Stream& main_;
   std::array<Stream, kMost - 1> side_;
   Event forked_;
   std::array<Event, kMost - 1> joined_;
-  int open_ = 1;  // branches, main included
+  int open_ = 0;  // branches, main included
 };
 
 }  // namespace belfry::simt

@@ -115,9 +115,8 @@ CublasLt open_cublaslt(const std::vector<std::string>& candidates) {
     }
   }
   throw DeviceError(
-      "cuBLASLt is needed for matrix products on the GPU and was not found; install the CUDA "
-      "toolkit's "
-      "libcublas, or name the file in BELFRY_CUBLAS. Tried:" +
+      "cuBLASLt, needed for matrix products on a GPU, was not found: install the CUDA toolkit's "
+      "libcublas, or name the file in BELFRY_CUBLAS\nTried:" +
       tried);
 }
 

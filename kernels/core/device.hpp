@@ -22,7 +22,8 @@ namespace belfry::simt {
 enum class Failure {
   not_built,  // this build has no CUDA backend
   no_driver,
-  old_driver,  // or one that is there and fails
+  old_driver,
+  broken_driver,  // is there and fails: not restarted after an update, say
   no_device,
   wrong_architecture,
   out_of_memory,
@@ -46,7 +47,8 @@ struct DeviceInfo {
   bool simulated = false;
 };
 
-/// GPUs that there are, at least 1. Throws DeviceFailure(not_built, no_driver, old_driver, no_device).
+/// GPUs that there are, at least 1. Throws DeviceFailure(not_built, no_driver, old_driver, broken_driver,
+/// no_device).
 int device_count();
 /// GPU `number`, from 0, or the current one. Throws as device_count, and no_device for a number beyond it.
 DeviceInfo device_info(int number);
@@ -56,7 +58,7 @@ DeviceInfo device_info();
 void select_device(int number);
 /// The architectures that this build's kernels are compiled for, e.g. "75, 80, 90".
 std::string built_architectures();
-/// The library of matrix products: its version, or why there is none.
+/// The library of matrix products: its version. DeviceError that says what was tried when there is none.
 std::string matrix_library();
 
 /// What the process has asked of the device so far: a test takes differences over an epoch.
@@ -98,7 +100,7 @@ class Stream {
 /// A mark in a stream. Waiting for an event that was never recorded is no wait.
 class Event {
  public:
-  Event();
+  Event() : Event(false) {}
   ~Event();
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
@@ -106,12 +108,21 @@ class Event {
   void sync();
   /// True once the work before the last record is done. Never waits.
   bool done() const;
-  /// Milliseconds of device time from `start` to this event; both must be done.
-  float since(const Event& start) const;
+
+ protected:
+  explicit Event(bool timed);
+  void* native_ = nullptr;
 
  private:
   friend class Stream;
-  void* native_ = nullptr;
+};
+
+/// An event that also tells the time, which costs the device a little more.
+class TimedEvent : public Event {
+ public:
+  TimedEvent() : Event(true) {}
+  /// Milliseconds of device time from `start` to this event; both must be done.
+  float since(const TimedEvent& start) const;
 };
 
 /// Work captured once and launched many times. Arguments and addresses are those of the capture.

@@ -32,9 +32,11 @@ Failure failure_of(cudaError_t code) {
     case cudaErrorInsufficientDriver:
       return Failure::old_driver;
     case cudaErrorStubLibrary:
+      return Failure::no_driver;
     case cudaErrorInitializationError:
     case cudaErrorSystemDriverMismatch:
-      return Failure::no_driver;
+    case cudaErrorSystemNotReady:
+      return Failure::broken_driver;
     case cudaErrorNoKernelImageForDevice:
     case cudaErrorInvalidKernelImage:
     case cudaErrorUnsupportedPtxVersion:
@@ -96,18 +98,25 @@ std::string version_text(int cuda) {  // 13000 is 13.0
     throw DeviceFailure(Failure::old_driver,
                         "the NVIDIA driver is one for " + version_text(driver) + "; " + wanted);
   }
-  // A driver that is there and fails (not restarted after an update, say) is no lack of a GPU: it is told
-  // even where a GPU was only looked for.
-  throw DeviceFailure(code == cudaErrorNoDevice ? Failure::no_device : Failure::old_driver,
-                      std::string("the NVIDIA driver gives no GPU: ") + cudaGetErrorString(code));
+  if (code == cudaErrorNoDevice) {
+    throw DeviceFailure(Failure::no_device, "the NVIDIA driver knows of no GPU");
+  }
+  // No lack of a GPU: it is told even where a GPU was only looked for.
+  throw DeviceFailure(
+      Failure::broken_driver,
+      "the NVIDIA driver (" + version_text(driver) +
+          ") is there and fails: " + cudaGetErrorString(code) +
+          "; after an update it has to be loaded again, by a restart at the latest");
 }
 
 [[noreturn]] void raise(cudaError_t code, const std::string& what) {
-  if (failure_of(code) == Failure::old_driver || failure_of(code) == Failure::no_driver) {
+  const Failure failure = failure_of(code);
+  if (failure == Failure::no_driver || failure == Failure::old_driver ||
+      failure == Failure::broken_driver) {
     raise_absent(code);
   }
   cudaGetLastError();  // a sticky one stays all the same
-  throw DeviceFailure(failure_of(code), what + ": " + cudaGetErrorString(code));
+  throw DeviceFailure(failure, what + ": " + cudaGetErrorString(code));
 }
 void check(cudaError_t code, const char* what) {
   if (code != cudaSuccess) raise(code, what);
@@ -125,6 +134,22 @@ std::string text(const Dims& d) {
          std::to_string(d.smem);
 }
 
+[[noreturn]] void raise_too_much_shared(const void* function, std::int64_t bytes) {
+  cudaGetLastError();
+  const char* name = "a kernel";
+  cudaFuncAttributes attributes{};
+  int device = 0, limit = 0;
+  cudaFuncGetName(&name, function);
+  cudaFuncGetAttributes(&attributes, function);
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  throw DeviceFailure(Failure::bad_launch, std::string(name) + ": " + std::to_string(bytes) +
+                                               " bytes of dynamic and " +
+                                               std::to_string(attributes.sharedSizeBytes) +
+                                               " of static shared memory, this GPU gives a block " +
+                                               std::to_string(limit));
+}
+
 /// More than 48 KiB of shared memory, static and dynamic together, must be asked for, once per kernel and
 /// size. How much of it is static the run time knows; asking for less than that bound does no harm.
 void allow_shared_memory(const void* function, std::int64_t bytes) {
@@ -134,9 +159,10 @@ void allow_shared_memory(const void* function, std::int64_t bytes) {
   const std::lock_guard<std::mutex> lock(mutex);
   std::int64_t& most = allowed[function];
   if (most >= bytes) return;
-  check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(bytes)),
-        "shared memory of a kernel");
+  const cudaError_t code = cudaFuncSetAttribute(
+      function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  if (code == cudaErrorInvalidValue) raise_too_much_shared(function, bytes);
+  check(code, "shared memory of a kernel");
   most = bytes;
 }
 
@@ -195,13 +221,9 @@ std::string built_architectures() {
 }
 
 std::string matrix_library() {
-  try {
-    const auto v = cuda::cublaslt().get_version();  // 130002 is 13.0.2
-    return "cuBLASLt " + std::to_string(v / 10000) + "." + std::to_string(v / 100 % 100) + "." +
-           std::to_string(v % 100);
-  } catch (const DeviceError& e) {
-    return e.what();
-  }
+  const auto v = cuda::cublaslt().get_version();  // 130002 is 13.0.2
+  return "cuBLASLt " + std::to_string(v / 10000) + "." + std::to_string(v / 100 % 100) + "." +
+         std::to_string(v % 100);
 }
 
 Counters counters() {
@@ -269,9 +291,10 @@ void Stream::wait(const Event& event) {
         "a stream waits for an event");
 }
 
-Event::Event() {
+Event::Event(bool timed) {
   cudaEvent_t e = nullptr;
-  check(cudaEventCreate(&e), "an event");
+  check(cudaEventCreateWithFlags(&e, timed ? cudaEventDefault : cudaEventDisableTiming),
+        "an event");
   native_ = e;
 }
 Event::~Event() {
@@ -291,7 +314,7 @@ bool Event::done() const {
   check(code, "asking for an event");
   return true;
 }
-float Event::since(const Event& start) const {
+float TimedEvent::since(const TimedEvent& start) const {
   float ms = 0;
   check(cudaEventElapsedTime(&ms, static_cast<cudaEvent_t>(start.native_),
                              static_cast<cudaEvent_t>(native_)),
@@ -318,6 +341,7 @@ Graph Graph::capture(Stream& stream, const std::function<void()>& body) {
   check(code, "making a graph");
   Graph made;
   made.native_ = exec;
+  check(cudaGraphUpload(exec, s), "uploading a graph");  // so that its first launch costs no more
   return made;
 }
 Graph::~Graph() {

@@ -51,7 +51,7 @@ void Stream::wait(const Event&) {
   refuse();
 }
 
-Event::Event() {
+Event::Event(bool) {
   refuse();
 }
 Event::~Event() = default;
@@ -64,7 +64,7 @@ void Event::sync() {
 bool Event::done() const {
   refuse();
 }
-float Event::since(const Event&) const {
+float TimedEvent::since(const TimedEvent&) const {
   refuse();
 }
 

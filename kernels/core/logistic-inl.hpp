@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The logistic function in SIMD, without cancellation on either side. For the CPU side of ops; included once a
-// target, after highway.h.
+// The logistic function in SIMD, without cancellation on either side. For the CPU side of ops;
+// included once a target, after highway.h.
 #if defined(BELFRY_LOGISTIC_INL) == defined(HWY_TARGET_TOGGLE)
 #ifdef BELFRY_LOGISTIC_INL
 #undef BELFRY_LOGISTIC_INL

@@ -5,7 +5,7 @@
 // Written the CUDA way: threadIdx, __syncthreads, *_sync intrinsics, atomics, float4, __nv_bfloat16.
 // Written our way: SIMT_SHARED(T, x), SIMT_SHARED_ARRAY(T, x, [32][33]), SIMT_DYN_SHARED(T, p) for shared
 // memory, simt::launch for <<<>>>, simt::cg for cooperative groups, and the wrappers of PTX:
-// simt::mma_m16n8k16_bf16, ldmatrix_x2/x4(_trans), cp_async<Bytes>, cp_async_commit, cp_async_wait<N>.
+// simt::mma_m16n8k16_bf16, ldmatrix_x2/x4(_trans), converge, cp_async<Bytes>, cp_async_commit, cp_async_wait<N>.
 #pragma once
 
 #if defined(__CUDACC__)

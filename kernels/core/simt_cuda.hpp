@@ -20,6 +20,12 @@ namespace belfry::simt {
 
 namespace cg = cooperative_groups;
 
+/// Brings the warp together again where its lanes may have gone different ways: mma and ldmatrix are .aligned,
+/// all lanes must execute them as one. All lanes call it. It orders no memory: that is __syncwarp's.
+__device__ __forceinline__ void converge() {
+  __syncwarp();
+}
+
 /// d[16, 8] = a[16, 16] b[16, 8] + c, bf16 in, fp32 sums, one warp; every lane takes part.
 __device__ __forceinline__ void mma_m16n8k16_bf16(float (&d)[4], const std::uint32_t (&a)[4],
                                                   const std::uint32_t (&b)[2],

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Padded lists of steps: B lists of T steps each are a matrix [B T, D] whose row b T + t is step t of list b, so
-// that a list lies in one piece, and a step of all lists is a matrix of a T times larger pitch.
+// Padded lists of steps: B lists of T steps each are a matrix [B T, D] whose row b T + t is step t
+// of list b, so that a list lies in one piece, and a step of all lists is a matrix of a T times
+// larger pitch.
 #pragma once
 
 #include <cstdint>

@@ -9,8 +9,8 @@
 
 namespace belfry {
 
-/// Bound of the features, so that a row's pairs can be numbered in 32 bits.
-inline constexpr std::int64_t kMostInteractingFeatures = 16384;
+/// Bound of the features, so that the number of a pair, times 8, is exact in float32.
+inline constexpr std::int64_t kMostInteractingFeatures = 2048;
 
 /// Which products of F features are wanted, and how they lie in a row of the result.
 struct DotInteraction {

@@ -122,8 +122,7 @@ void multiply_all(const Context& ctx, std::span<const Product> products) {
   }
   const std::vector<Batch> batches = batches_of(std::move(full));
   const ArenaScope scope(ctx);
-  simt::Branches& branches = ctx.branches();
-  branches.fork(static_cast<int>(batches.size()));
+  auto branches = ctx.branches().fork(static_cast<int>(batches.size()));
   for (std::size_t i = 0; i < batches.size(); ++i) {
     Planner::instance().run(ctx, branches.branch(static_cast<int>(i)), batches[i]);
   }

@@ -73,12 +73,13 @@ inline void check(Matrix<const float> x, std::int64_t steps, const GruParameters
 /// Shapes       see GruCall, f32, any pitch; row b T + t is step t of list b
 /// Empty        B = 0 or U = 0: no-op; a list without steps keeps the state 0
 /// Aliasing     gates and states overlap nothing; x at steps left out is multiplied and dropped
-/// Cost         6 B T D U flops at once, then T products of 6 B U U flops, each followed by a pass over
-///              B U: a chain of 2 T launches (cuda), however small
+/// Cost         6 B T D U flops at once, then T - 1 products of 6 B U U flops, each followed by a
+///              pass over B U: a chain of 2 T launches (cuda), however small
 /// Scratch      3 B U floats, and as dense
-/// Numerics     f32; sums as dense, each gate within 8 ulp of its argument's; errors of a step pass through
-///              the gates of the later ones, where they shrink for usual weights
-/// Determinism  run_to_run; cpu: any thread count. The backends differ by the order of the sums
+/// Numerics     f32; sums as dense, each gate within 8 ulp of its argument's; errors of a step pass
+///              through the gates of the later ones, where they shrink for usual weights
+/// Determinism  run_to_run; cpu: any thread count. The backends differ by the order of the sums and
+///              ulps of the gates: a state by some 3e-6, a gradient by 3e-5 of its terms
 /// See          tf.keras.layers.GRU
 inline void gru(const Context& ctx, const GruCall& c) {
   gru_detail::check(c.x, c.steps, c.parameters, c.gates, c.states);
@@ -94,7 +95,8 @@ inline void gru(const Context& ctx, const GruCall& c) {
 /// Its gradients, through all steps (no truncation), of d_states and d_last together.
 /// Shapes       see GruGradCall, f32, any pitch
 /// Empty        B = 0: d_kernel, d_recurrent and d_bias become 0
-/// Aliasing     outputs overlap nothing; x at steps left out must be finite (it meets a gradient of 0)
+/// Aliasing     outputs overlap nothing; x at steps left out must be finite (it meets a gradient of
+///              0)
 /// Cost         twice forward's
 /// Scratch      B U floats, 4 U more with a bias, and as bias_act_grad and gemm
 /// Numerics     f32; sums as gemm and bias_act_grad. A step left out has gradients of exactly 0

@@ -20,8 +20,8 @@ namespace belfry::HWY_NAMESPACE {
 
 constexpr std::int64_t kMaxLanes = static_cast<std::int64_t>(hn::MaxLanes(FloatTag()));
 
-/// Loads and stores of the `n` columns from j on; a last few go through a padded copy, so that an element's bits
-/// do not depend on where it stands.
+/// Loads and stores of the `n` columns from j on; a last few go through a padded copy, so that an
+/// element's bits do not depend on where it stands.
 struct GruRun {
   std::int64_t n;
   HWY_INLINE FloatVec load(const float* p) const {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The GRU's passes on the device: one thread a unit of a list. They are small beside the products between
-// them; what counts is that each is one launch.
+// The GRU's passes on the device: one thread a unit of a list. They are small beside the products
+// between them; what counts is that each is one launch.
 #include "kernels/core/block.cuh"
 #include "kernels/core/logistic.cuh"
 #include "kernels/gru/gru_steps.hpp"

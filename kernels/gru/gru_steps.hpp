@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The order of a GRU's work, the same on every backend: products of whole matrices, and between them the pass
-// over one step of all lists that a backend brings along.
+// The order of a GRU's work, the same on every backend: products of whole matrices, and between
+// them the pass over one step of all lists that a backend brings along.
 //
-// Columns of `gates`: forward leaves z, r, n and q = h U_h + b_1. A backward step puts the gradients of
-// the gates' arguments into the same places as n, z, r, q, so that what x kernel owes (z, r and n) and what
-// h recurrent owes (z, r, q, in one piece) can be multiplied where they lie.
+// Columns of `gates`: forward leaves z, r, n and q = h U_h + b_1. A backward step puts the
+// gradients of the gates' arguments into the same places as n, z, r, q, so that what x kernel owes
+// (z, r and n) and what h recurrent owes (z, r, q, in one piece) can be multiplied where they lie.
 #pragma once
 
 #include <span>
@@ -115,8 +115,8 @@ inline void parameter_gradients(const Context& ctx, const GruGradCall& c) {
     gemm(ctx, parts.n, kernel.columns(2 * units, units), c.d_x,
          {.b = Transpose::yes, .beta = 1.0f});
   }
-  // One product over all rows but the ends pairs each step with the row before it, which before a first
-  // step is another list's last: those count as zero.
+  // One product over all rows but the ends pairs each step with the row before it, which before a
+  // first step is another list's last: those count as zero.
   set_zero(ctx, step_of(parts.zrq, c.steps, 0));
   gemm(ctx, c.states.slice(0, rows - 1), parts.zrq.slice(1, rows - 1), c.d_recurrent,
        {.a = Transpose::yes});

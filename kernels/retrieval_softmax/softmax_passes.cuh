@@ -81,6 +81,7 @@ struct RowState {
         sums.v[r / 2][n][r % 2 * 2 + 1] *= step;
       }
     }
+    simt::converge();  // before the next product
   }
 
   /// Step 7: scores become exps, and go into the rows' sums.

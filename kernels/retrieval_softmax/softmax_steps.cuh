@@ -234,6 +234,7 @@ __device__ __forceinline__ void drop_columns(Unit& s, const Scores<Element>& job
     if (job.leaving.masked.offsets != nullptr) drop_masked<kQueryRows>(s, job, query_unit, unit);
   }
   if (why & kMined) drop_easy<kQueryRows>(s, job, query_unit, unit);
+  simt::converge();  // before the next product
 }
 
 /// The maximum that lets a NaN through.

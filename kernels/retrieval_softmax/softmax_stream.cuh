@@ -72,6 +72,7 @@ struct Stage {
       simt::cp_async<16>(&side[1][thread * 4 - Tile::kStreamed],
                          vectors.second + thread * 4 - Tile::kStreamed);
     }
+    simt::converge();  // before the next product
   }
 };
 

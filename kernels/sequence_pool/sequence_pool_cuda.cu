@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// sequence_pool on the device: one thread a column of a list, neighbouring threads in neighbouring columns.
+// sequence_pool on the device: one thread a column of a list, neighbouring threads in neighbouring
+// columns.
 #include "kernels/core/block.cuh"
 #include "kernels/sequence_pool/sequence_pool.hpp"
 

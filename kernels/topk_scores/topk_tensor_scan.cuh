@@ -333,7 +333,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks)
         }
         append<Shape>(hits, sums, static_cast<int>(tile) * Shape::kItems + first, lists, state);
       }
-      __syncwarp();  // the next product wants the warp together again
+      simt::converge();  // before the next product
     }
     const bool sampling = sampled > 0, last_sample = sampled == 1;
     upkeep.settle(last_sample, sampling ? sample.k : lists.k, !sampling);

@@ -70,6 +70,27 @@ TEST_F(Device, TheSimulatedGpuIsNamedAndTakenWhenAskedFor) {
   EXPECT_EQ(Json::parse(automatic.out)["device"], "cpu");
 }
 
+TEST_F(Device, WithoutAMatrixLibraryAutoSaysSoAndInsistingFails) {
+  const auto without = [](std::vector<std::string> arguments) {
+    return Command(std::move(arguments))
+        .binary(BELFRY_SIMT_BINARY)
+        .env("BELFRY_CUBLAS", "/nowhere/libcublasLt.so.13")
+        .run();
+  };
+  const Answer automatic = without({"evaluate", run(), "--json"});
+  expect_good(automatic);
+  EXPECT_EQ(Json::parse(automatic.out)["device"], "cpu");
+  EXPECT_EQ(automatic.err, "device  cpu: the GPU cannot be used: cuBLASLt was not found\n");
+  EXPECT_EQ(without({"evaluate", run(), "--json", "--device", "cpu"}).err, "");
+  expect_error(without({"evaluate", run(), "--device", "cuda:0"}), ExitCode::no_gpu,
+               "--device cuda:0: cuBLASLt was not found; --device cpu .*doctor");
+  const Answer doctor = without({"doctor", "--json"});
+  expect_good(doctor);
+  EXPECT_EQ(Json::parse(doctor.out)["backends"]["cuda"], "needs cuBLASLt");
+  EXPECT_NE(Json::parse(doctor.out)["cuda"]["cublaslt"].get<std::string>().find("/nowhere/"),
+            std::string::npos);
+}
+
 TEST_F(Device, EvaluatesAndRecommendsAsTheCpu) {
   const Workspace work;
   const Answer cpu = belfry_run({"evaluate", run(), "--json"});

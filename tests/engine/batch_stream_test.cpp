@@ -292,6 +292,46 @@ TEST(BatchStream, KnownPositivesAreMasked) {
   EXPECT_EQ(plain.make(ctx, 0, 0).masked.offsets, nullptr);
 }
 
+TEST(BatchStream, NoBatchMasksMoreThanItsCapacity) {
+  const Context ctx(Backend::cpu, 1);
+  TaskConfig task;
+  task.mask_known_positives = true;
+  for (const std::int64_t negatives : {0, 9}) {
+    task.negatives.uniform = negatives;
+    for (const auto& [rows, users, items] : {std::tuple(150, 6, 25), {90, 40, 300}, {60, 60, 60}}) {
+      const ModelData d = make_data(rows, users, items);
+      const TrainConfig train = training(16);
+      BatchStream stream(d, train, task);
+      std::int64_t most = 0;
+      for (std::int64_t epoch = 0; epoch < 5; ++epoch) {
+        for (std::int64_t step = 0; step < stream.steps_per_epoch(); ++step) {
+          ctx.state()->step = epoch * 100 + step;
+          const Batch& b = stream.make(ctx, epoch, step);
+          most = std::max(most, b.masked.offsets[b.queries]);
+        }
+      }
+      EXPECT_GT(most, 0);
+      EXPECT_LE(most, stream.mask_capacity());
+      EXPECT_LE(stream.mask_capacity(), 16 * (15 + negatives));
+    }
+  }
+  // Five columns: of item 0 two, of 1 one, of 2 two. User 0's rows can mask 3, 3, 4 and 3 of them, user 1's none.
+  ModelData d = make_data(5, 2, 3);
+  d.train.user = {0, 0, 0, 0, 1};
+  d.train.item = {0, 0, 1, 2, 2};
+  const auto capacity = [&](std::int64_t batch) {
+    const TrainConfig train = training(batch);
+    return BatchStream(d, train, task).mask_capacity();
+  };
+  task.negatives.uniform = 0;
+  EXPECT_EQ(capacity(5), 3 + 3 + 4 + 3);
+  EXPECT_EQ(capacity(2), 2);  // no more than the other column a row
+  task.negatives.uniform = 1;
+  EXPECT_EQ(capacity(5), 4 + 4 + 5 + 4);
+  task.mask_known_positives = false;
+  EXPECT_EQ(capacity(5), 0);
+}
+
 TEST(BatchStream, WeightsGoWithTheirRows) {
   const Context ctx(Backend::cpu, 2);
   ModelData d = make_data(40, 6, 25);

@@ -121,10 +121,13 @@ class CountingRecorder : public Recorder {
 };
 
 TEST(DeviceTraining, AsksNothingOfTheHostInsideAnEpoch) {
-  for (const char* placement : {"resident", "streamed"}) {
+  for (const auto& [placement, masks] :
+       {std::pair("resident", "false"), {"resident", "true"}, {"streamed", "false"}}) {
+    SCOPED_TRACE(std::string(placement) + ", masks " + masks);
     // Two chunks of graphs and a smaller one an epoch: 2 x 32 full batches, then 11.
-    const Loaded l = load(ratings().config(
-        {"train.batch_size=4", "train.epochs=6", "train.device_data=" + std::string(placement)}));
+    const Loaded l = load(ratings().config({"train.batch_size=4", "train.epochs=6",
+                                            "train.device_data=" + std::string(placement),
+                                            "task.mask_known_positives=" + std::string(masks)}));
     const TempFolder folder;
     const Context ctx(Backend::cuda, 1);
     CountingRecorder recorder;
@@ -142,6 +145,21 @@ TEST(DeviceTraining, AsksNothingOfTheHostInsideAnEpoch) {
       EXPECT_GT(recorder.asked[epoch].graph_launches, 0);
     }
   }
+}
+
+TEST(DeviceTraining, MasksThatDoNotFitAreStreamed) {
+  const SmallRatings sparse(500, 150, 1500);
+  const auto with = [&](const char* placement) {
+    return load(
+        sparse.config({"train.batch_size=400", "train.epochs=1", "task.mask_known_positives=true",
+                       std::string("train.device_data=") + placement}));
+  };
+  const std::vector<float> expected = train(with("streamed"), Backend::cuda).values;
+  simt::Options options = simt::options();
+  options.device_bytes = 8 << 20;  // room for all but the most columns that batches could mask
+  const simt::ScopedOptions scope(options);
+  expect_equal_bits(train(with("auto"), Backend::cuda).values, expected, "auto");
+  EXPECT_THROW(train(with("resident"), Backend::cuda), simt::DeviceFailure);
 }
 
 TEST(DeviceTraining, ResumesAsIfItHadNeverStopped) {

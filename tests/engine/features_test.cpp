@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 
 #include "engine/farmhash.hpp"
 #include "engine/hashing.hpp"
@@ -279,6 +280,19 @@ TEST_F(Features, ListsWithWeightsAndALength) {
   EXPECT_TRUE(feature(data, "last").values.weights.empty());
 }
 
+TEST_F(Features, SameListOtherWeights) {
+  folder.write("m.csv", "item,genres,shares\n1,x,4\n2,x,5\n3,x,4\n");
+  const FeatureValues v =
+      feature(load(feature_of("candidate", "genres", "list", "weights = \"shares\"\ndim = 4\n")),
+              "genres")
+          .values;
+  EXPECT_EQ(v.rows, (Rows{1, 1}));  // equal fields are one list
+  ASSERT_EQ(v.begin.size(), 3u);
+  std::multiset<float> weights;
+  for (const std::int64_t at : v.begin) weights.insert(v.weights[static_cast<std::size_t>(at)]);
+  EXPECT_EQ(weights, (std::multiset<float>{4, 4, 5}));
+}
+
 TEST_F(Features, ListFaults) {
   folder.write("m.csv", "item,genres,shares\n1,x|y,1\n2,y,1\n");
   const std::string weighted =
@@ -367,6 +381,18 @@ TEST_F(Features, ASequenceIsWhatTheUserHadBefore) {
   EXPECT_EQ(list(data.last_context[0], user("b")), (Rows{2, 1}));
   EXPECT_EQ(list(data.last_context[0], user("c")), (Rows{1}));
   EXPECT_EQ(feature(data, "history").longest, 2);
+}
+
+TEST_F(Features, ATableOfIdsAndHistoriesCountsEachItemOnce) {
+  const ModelData data =
+      folder
+          .load("[data]\ninteractions = \"r.csv\"\nitems = \"m.csv\"\ncatalogue = \"all\"\n" +
+                towers(feature_of("candidate", "item", "id", "dim = 4\ntable = \"items\"\n") +
+                       feature_of("query", "history", "sequence", "dim = 4\ntable = \"items\"\n")))
+          .data;
+  EXPECT_EQ(data.item_count(), 3);
+  EXPECT_EQ(table(data, "item").vocabulary.all_tokens(), (Names{"1", "2"}));  // 3 is untrained
+  EXPECT_EQ(table(data, "item").vocabulary.counts(), (std::vector<std::int64_t>{3, 2}));
 }
 
 TEST_F(Features, TestRowsAreInNobodysHistoryAndTeachNothing) {

@@ -106,6 +106,10 @@ TEST(ClipGradient, LargeAndTinyNormsDoNotOverflow) {
   HostMatrix tiny(1, 2, {3e-30f, 4e-30f});
   clip(ctx, ClipKind::norm, 2.5e-30f, {&tiny});
   expect_near(tiny.values(), std::vector<double>{1.5e-30, 2e-30}, 2.5e-7, 0, "tiny");
+  HostMatrix largest(1, 2, {std::numeric_limits<float>::max(), 0});
+  clip(ctx, ClipKind::norm, 1.0f, {&largest});
+  expect_near(largest.values(), std::vector<double>{1, 0}, 1e-6, 0, "largest");
+  EXPECT_EQ(ctx.read_state().status, 0u) << "the largest norm that a float has is one";
   HostMatrix zero(2, 2);
   clip(ctx, ClipKind::norm, 1.0f, {&zero});
   EXPECT_EQ(zero.values(), std::vector<float>(4, 0.0f));

@@ -196,6 +196,30 @@ TEST(Cross, WorksInPlace) {
   }
 }
 
+TEST(Cross, AnyMatrixMayBeTheOneThatIsNotAligned) {
+  Random random(10);
+  const Context ctx = make_context(1);
+  const Problem q(random, 9, 8, 0.5f);
+  const HostMatrix y = forward(ctx, q, false);
+  const Gradients g = gradients(ctx, q, false);
+  const auto odd = [](const HostMatrix& m, bool unaligned) {
+    return HostMatrix(m.rows(), m.cols(), m.values(), unaligned ? 1 : 0);
+  };
+  for (int which = 0; which < 8; ++which) {
+    const HostMatrix x0 = odd(q.x0, which == 0), x = odd(q.x, which == 1), p = odd(q.p, which == 2);
+    const HostMatrix d_y = odd(q.d_y, which == 3);
+    HostMatrix out = odd(q.out(), which == 4), d_p = odd(q.out(), which == 5);
+    HostMatrix d_x0 = odd(q.out(), which == 6), d_x = odd(q.out(), which == 7);
+    tested::cross(ctx, {x0.view(), x.view(), p.view(), q.scale, out.view()});
+    tested::cross_grad(ctx, {x0.view(), x.view(), p.view(), q.scale, d_y.view(), d_p.view(),
+                             d_x0.view(), d_x.view()});
+    expect_equal_bits(out.values(), y.values(), "y");
+    expect_equal_bits(d_p.values(), g.d_p.values(), "d_p");
+    expect_equal_bits(d_x0.values(), g.d_x0.values(), "d_x0");
+    expect_equal_bits(d_x.values(), g.d_x.values(), "d_x");
+  }
+}
+
 TEST(Cross, WithoutDiagScaleAnInfiniteInputAddsNoNan) {
   const float inf = std::numeric_limits<float>::infinity();
   for_each_target([&] {

@@ -117,6 +117,18 @@ TEST(EmbeddingBag, IdsOutsideCountAsZerosAndAreReported) {
   }
 }
 
+/// A bag of nothing but such ids stays zero, even where its factor is none for a number: 1 / 1e-40 is infinite.
+TEST(EmbeddingBag, BagsOfIdsOutsideAreZeros) {
+  const Context ctx = make_context(1);
+  const HostMatrix table(2, 1, {5, 7});
+  const Bags in{{2, 1}, {0, 1, 2}, {1e-40f, 2}};
+  for (const Pooling pooling : {Pooling::mean, Pooling::sqrtn}) {
+    HostMatrix y(2, 1, 0, -1.0f);
+    tested::embedding_bag(ctx, table.view(), in.ragged(), pooling, y.view());
+    EXPECT_EQ(y.values(), (std::vector<float>{0, 7}));
+  }
+}
+
 TEST(EmbeddingBagGrad, ByHand) {
   const Context ctx = make_context(1);
   const Bags bags{{3, 0, 3, 1}, {0, 2, 2, 4}, {}};

@@ -358,12 +358,16 @@ TEST(OptimizerStep, NonFiniteValuesAreReported) {
 }
 
 TEST(OptimizerStep, ListedRowsOutsideTheTableAreReported) {
-  for (const SparseUpdate sparse : {SparseUpdate::exact, SparseUpdate::lazy}) {
+  using enum OptimizerKind;
+  for (const auto& [kind, sparse] :
+       {std::pair(adam, SparseUpdate::exact), std::pair(adam, SparseUpdate::lazy),
+        std::pair(rowwise_adagrad, SparseUpdate::lazy)}) {
     for (const std::int32_t bad : {-1, 3}) {
       Random random(10);
       const Context ctx = make_context(1);
       set_step(ctx, 0, 0.1f);
       OptimizerOptions o;
+      o.kind = kind;
       o.sparse = sparse;
       Parameter p(o, HostMatrix::normal(random, 3, 4));
       const std::vector<float> before = p.w.values();

@@ -307,6 +307,24 @@ TEST(TopKPaths, SchedulesGiveEqualBits) {
   });
 }
 
+/// A row of an `only` list that lies just outside: every path tells, and none reads or writes there.
+TEST(TopKPaths, ListedRowsOutsideAreReported) {
+  Random random(17);
+  for (const std::int32_t outside : {-1, 60}) {
+    auto r = Retrieval::normal(random, 3, 1, 60, 4);
+    r.only.emplace();
+    r.only->add({5});
+    r.only->add({outside});
+    r.only->add({7});
+    for (const TopKPath path : kPaths) {
+      const Context ctx = make_context();
+      const Listed got = top_by(path, ctx, r, 1);
+      EXPECT_EQ(got.rows, (std::vector<std::int32_t>{5, -1, 7})) << name_of(path);
+      EXPECT_EQ(ctx.read_state().status, std::uint32_t{kStatusIdOutOfRange}) << name_of(path);
+    }
+  }
+}
+
 /// Captured once, replayed with other queries, items and masks.
 TEST(TopKPaths, CanBeReplayed) {
   Random random(16);

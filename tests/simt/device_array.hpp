@@ -84,6 +84,7 @@ void for_each_schedule(F&& body) {
   }
   for (std::size_t i = 0; i < schedules.size(); ++i) {
     SCOPED_TRACE("schedule " + std::to_string(i));
+    schedules[i].architecture = simt::options().architecture;
     const simt::ScopedOptions scope(schedules[i]);
     body();
   }

@@ -2,11 +2,14 @@
 // kernels/core/device.hpp on the executor. Work of streams is queued and runs when somebody waits.
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <mutex>
 
 #include "host/checker.hpp"
+#include "host/graph.hpp"
 #include "host/launch_state.hpp"
 #include "host/memory.hpp"
 #include "host/queue.hpp"
@@ -157,12 +160,17 @@ std::string built_architectures() {
   return "simulated";
 }
 std::string matrix_library() {
+  // The fake stands for whatever is named, as long as it is there.
+  const char* given = std::getenv("BELFRY_CUBLAS");
+  if (given != nullptr && !std::filesystem::exists(given)) {
+    throw DeviceError("cuBLASLt was not found\nTried:\n  " + std::string(given));
+  }
   return "simulated";
 }
 DeviceInfo device_info() {
   return {.name = "SIMT executor",
-          .major = 9,
-          .minor = 0,
+          .major = options().architecture / 10,
+          .minor = options().architecture % 10,
           .multiprocessors = 132,
           .memory_bytes = options().device_bytes,
           .driver = 13000,
@@ -352,7 +360,7 @@ void Stream::wait(const Event& event) {
   queues().push(s, {.what = "wait", .step = nullptr, .waits_for = e, .ticket = e->recorded});
 }
 
-Event::Event() : native_(new EventHandle(std::make_shared<EventState>())) {}
+Event::Event(bool) : native_(new EventHandle(std::make_shared<EventState>())) {}
 Event::~Event() {
   delete static_cast<EventHandle*>(native_);
 }
@@ -392,74 +400,11 @@ bool Event::done() const {
   }
   return e->done == e->recorded;
 }
-float Event::since(const Event& start) const {
+float TimedEvent::since(const TimedEvent& start) const {
   const Lock lock(mutex);
   return static_cast<float>(event_of(native_)->milliseconds -
                             event_of(start.native_)->milliseconds);
 }
-
-namespace {
-
-/// One launch of a graph: nodes run one a step, in any order that their edges allow.
-class GraphRun {
- public:
-  explicit GraphRun(std::shared_ptr<const Capture> graph)
-      : graph_(std::move(graph)), done_(graph_->nodes.size()) {
-    random_.seed(options().seed + graph_->nodes.size());
-  }
-  bool step() {
-    std::vector<std::size_t> able;
-    for (std::size_t i = 0; i < done_.size(); ++i) {
-      if (done_[i]) continue;
-      bool ready = true;
-      for (const int before : graph_->nodes[i].after) ready &= static_cast<bool>(done_[before]);
-      if (ready) able.push_back(i);
-    }
-    if (able.empty()) return true;
-    const Order order = options().order;
-    const std::size_t i = order == Order::fifo   ? able.front()
-                          : order == Order::lifo ? able.back()
-                                                 : able[random_() % able.size()];
-    graph_->nodes[i].work.step();
-    done_[i] = 1;
-    return ++finished_ == done_.size();
-  }
-
- private:
-  std::shared_ptr<const Capture> graph_;
-  std::vector<char> done_;
-  std::size_t finished_ = 0;
-  std::mt19937_64 random_;
-};
-
-void end_capture(Capture& capture) {
-  for (StreamState* s : capture.streams) {
-    s->capture.reset();
-    s->tail.clear();
-  }
-  queues().capturing.reset();
-}
-
-/// Every node must come before the origin stream's end, else a joined stream was left behind.
-void check_joined(const Capture& capture, const std::vector<int>& tail) {
-  std::vector<char> reached(capture.nodes.size());
-  std::vector<int> stack = tail;
-  while (!stack.empty()) {
-    const int n = stack.back();
-    stack.pop_back();
-    if (reached[n]) continue;
-    reached[n] = 1;
-    stack.insert(stack.end(), capture.nodes[n].after.begin(), capture.nodes[n].after.end());
-  }
-  for (std::size_t i = 0; i < reached.size(); ++i) {
-    if (!reached[i]) {
-      throw Error(Fault::capture, "a stream joined the capture and was not joined back: its " +
-                                      capture.nodes[i].work.what + " is left");
-    }
-  }
-}
-
-}  // namespace
 
 Graph Graph::capture(Stream& stream, const std::function<void()>& body) {
   const Lock lock(mutex);

@@ -399,6 +399,61 @@ __global__ void large_static_shared(int* out) {
 TEST(Faults, TooMuchStaticShared) {
   expect_row(everywhere(Fault::config), runs(large_static_shared, 32));
 }
+
+/// 32 KiB of static shared memory beside the dynamic.
+__global__ void static_and_dynamic(int* out) {
+  SIMT_SHARED_ARRAY(int, line, [8 * 1024]);
+  SIMT_DYN_SHARED(int, more);
+  line[threadIdx.x] = more[threadIdx.x] = 1;
+  out[threadIdx.x] = line[threadIdx.x] + more[threadIdx.x];
+}
+TEST(Faults, MoreSharedMemoryThanTheArchitectureHas) {
+  for (const auto& [architecture, kib] :
+       {std::pair(75, 64), std::pair(80, 163), std::pair(86, 99), std::pair(90, 227)}) {
+    const auto with = [&, at = architecture](std::int64_t dynamic) {
+      return [=] {
+        simt::Options o = simt::options();
+        o.architecture = at;
+        const simt::ScopedOptions scope(o);
+        const DeviceArray<int> out(32);
+        simt::launch({.grid = 1, .block = 32, .smem = dynamic}, static_and_dynamic, out.data());
+        return out.host() == std::vector<int>(32, 2);
+      };
+    };
+    const std::int64_t most = (kib - 32) * 1024;  // of dynamic
+    EXPECT_TRUE(with(most)()) << architecture;
+    expect_row(everywhere(Fault::config), with(most + 1));
+    expect_row(everywhere(Fault::config), with(kib * 1024 + 1));
+    try {
+      with(most + 4)();
+      ADD_FAILURE();
+    } catch (const simt::Error& e) {  // names kernel, bytes and limit
+      const std::string text = e.what();
+      for (const std::string& part :
+           {std::string("static_and_dynamic"), std::to_string(kib * 1024 + 4) + " bytes",
+            "sm_" + std::to_string(architecture) + " gives a block " +
+                std::to_string(kib * 1024)}) {
+        EXPECT_NE(text.find(part), std::string::npos) << text;
+      }
+    }
+  }
+}
+
+__global__ void multiplies(int* out) {
+  const std::uint32_t a[4] = {}, b[2] = {};
+  const float c[4] = {};
+  float d[4];
+  simt::mma_m16n8k16_bf16(d, a, b, c);
+  out[threadIdx.x] = d[0] == 0.0f;
+}
+TEST(Faults, NoTensorCoresForBf16) {
+  expect_row(everywhere(Fault::trap), [] {
+    simt::Options o = simt::options();
+    o.architecture = 75;
+    const simt::ScopedOptions scope(o);
+    return runs(multiplies, 32)();
+  });
+}
 __global__ void grid_barrier_alone(int*) {
   simt::cg::this_grid().sync();
 }

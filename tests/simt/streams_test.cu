@@ -8,6 +8,7 @@
 namespace belfry::conformance {
 
 using simt::Event;
+using simt::TimedEvent;
 using simt::Graph;
 using simt::Stream;
 using test::DeviceArray;
@@ -105,7 +106,8 @@ TEST(Streams, PageableMemoryIsRefused) {
 
 TEST(Streams, EventsAndTheirQueries) {
   Stream stream;
-  Event start, end, never;
+  TimedEvent start, end;
+  Event never;
   EXPECT_TRUE(never.done());
   never.sync();
   stream.wait(never);

@@ -4,6 +4,7 @@
 
 #include "kernels/batch_masks/batch_masks.hpp"
 #include "tests/support/device_twin.hpp"
+#include "tests/support/digest.hpp"
 
 namespace belfry::tested {
 
@@ -22,6 +23,10 @@ inline void batch_masks(const Context& ctx, const BatchMaskInput& in, Vector<std
   out.fetch(ctx);
   listed.fetch(ctx);
   total.fetch(ctx);
+  const bool whole = !offsets.empty() && offsets[offsets.size - 1] <= columns.size;
+  test::record_outputs(
+      ctx, "batch_masks", offsets,
+      Vector<const std::int32_t>(columns.data, whole ? offsets[offsets.size - 1] : 0));
 }
 
 }  // namespace belfry::tested

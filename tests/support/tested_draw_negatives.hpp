@@ -4,6 +4,7 @@
 
 #include "kernels/draw_negatives/draw_negatives.hpp"
 #include "tests/support/device_twin.hpp"
+#include "tests/support/digest.hpp"
 
 namespace belfry::tested {
 
@@ -15,6 +16,7 @@ inline void draw_negatives(const Context& ctx, std::int64_t rows, const AliasTab
   test::Twin drawn(ctx, out, test::Use::out);
   belfry::draw_negatives(ctx, rows, {keep.vector(), alias.vector()}, drawn.vector());
   drawn.fetch(ctx);
+  test::record_outputs(ctx, "draw_negatives", out);
 }
 
 }  // namespace belfry::tested

@@ -8,6 +8,7 @@
 
 #include "kernels/embedding_bag/embedding_bag.hpp"
 #include "tests/support/device_twin.hpp"
+#include "tests/support/digest.hpp"
 
 namespace belfry::test {
 
@@ -43,6 +44,7 @@ void embedding_bag(const Context& ctx, Matrix<T> table, const Ragged& ids, Pooli
   test::Twin ys(ctx, y, test::Use::out);
   belfry::embedding_bag(ctx, tables.matrix(), bags.view(), pooling, ys.matrix());
   ys.fetch(ctx);
+  test::record_outputs(ctx, "embedding_bag", y);
 }
 
 inline void embedding_bag_grad(const Context& ctx, std::span<const TableUse> uses,
@@ -59,6 +61,8 @@ inline void embedding_bag_grad(const Context& ctx, std::span<const TableUse> use
   rows.fetch(ctx);
   values.fetch(ctx);
   n.fetch(ctx);
+  test::record_outputs(ctx, "embedding_bag_grad", Vector<const std::int32_t>(out.rows, *out.n),
+                       out.values.slice(0, *out.n));
 }
 
 }  // namespace belfry::tested

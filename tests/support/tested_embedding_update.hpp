@@ -52,6 +52,7 @@ void embedding_update(const Context& ctx, const OptimizerOptions& options,
   belfry::embedding_update(ctx, options, twins.views(), plan.get(), w.matrix(), s.views());
   w.fetch(ctx);
   s.fetch(ctx);
+  test::record_update(ctx, options, table);
 }
 
 }  // namespace belfry::tested

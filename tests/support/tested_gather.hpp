@@ -4,6 +4,7 @@
 
 #include "kernels/gather/gather.hpp"
 #include "tests/support/device_twin.hpp"
+#include "tests/support/digest.hpp"
 
 namespace belfry::tested {
 
@@ -16,6 +17,7 @@ void gather(const Context& ctx, Vector<const std::type_identity_t<T>> source, Ve
   test::Twin to(ctx, out, test::Use::out);
   belfry::gather(ctx, from.vector(), at.vector(), to.vector());
   to.fetch(ctx);
+  test::record_outputs(ctx, "gather", out);
 }
 
 }  // namespace belfry::tested

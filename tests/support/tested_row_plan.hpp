@@ -9,6 +9,7 @@
 
 #include "kernels/row_plan/row_plan.hpp"
 #include "tests/support/device_twin.hpp"
+#include "tests/support/digest.hpp"
 
 namespace belfry::test {
 
@@ -60,6 +61,19 @@ class HeldPlan {
   std::int64_t nnz_;
 };
 
+/// Adds what a plan on the device says to the test's digests.
+inline void record_plan(const Context& ctx, const RowPlan& plan) {
+  const auto host = [&](const auto* from, std::int64_t n) {
+    std::vector<std::decay_t<decltype(*from)>> values(static_cast<std::size_t>(n));
+    download(ctx, from, values.data(), n);
+    return values;
+  };
+  const std::int64_t n = host(plan.n, 1).front();
+  const auto rows = host(plan.rows, n);
+  const auto begin = host(plan.begin, n + 1), bags = host(plan.bags, begin.back());
+  record_outputs(ctx, "row_plan", std::span(rows), std::span(begin), std::span(bags));
+}
+
 }  // namespace belfry::test
 
 namespace belfry::tested {
@@ -73,7 +87,7 @@ inline void row_plan(const Context& ctx, std::span<const TableIds> uses, std::in
     device.push_back({twins.emplace_back(ctx, use.ids).view(), use.pooling});
   }
   belfry::row_plan(ctx, device, table_rows, plans);
-  ctx.synchronise();
+  for (const RowPlan& plan : plans) test::record_plan(ctx, plan);
 }
 
 }  // namespace belfry::tested

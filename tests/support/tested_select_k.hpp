@@ -4,6 +4,7 @@
 
 #include "kernels/select_k/select_k.hpp"
 #include "tests/support/device_twin.hpp"
+#include "tests/support/digest.hpp"
 
 namespace belfry::tested {
 
@@ -15,6 +16,7 @@ inline void select_k(const Context& ctx, Matrix<const float> scores, TopK out) {
   belfry::select_k(ctx, s.matrix(), {best.matrix(), rows.matrix()});
   best.fetch(ctx);
   rows.fetch(ctx);
+  test::record_outputs(ctx, "select_k", out.scores, out.rows);
 }
 
 }  // namespace belfry::tested

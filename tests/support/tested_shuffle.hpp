@@ -4,6 +4,7 @@
 
 #include "kernels/shuffle/shuffle.hpp"
 #include "tests/support/device_twin.hpp"
+#include "tests/support/digest.hpp"
 
 namespace belfry::tested {
 
@@ -13,6 +14,7 @@ inline void shuffle(const Context& ctx, const Permutation& p, std::int64_t first
   test::Twin rows(ctx, out, test::Use::out);
   belfry::shuffle(ctx, p, first, rows.vector());
   rows.fetch(ctx);
+  test::record_outputs(ctx, "shuffle", out);
 }
 
 }  // namespace belfry::tested

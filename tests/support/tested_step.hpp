@@ -4,6 +4,7 @@
 
 #include "kernels/step/step.hpp"
 #include "tests/support/device_twin.hpp"
+#include "tests/support/digest.hpp"
 
 namespace belfry::tested {
 
@@ -20,6 +21,7 @@ inline void shuffle_batch(const Context& ctx, std::int64_t n, ShuffleOrder order
   test::Twin out(ctx, rows, test::Use::out);
   belfry::shuffle_batch(ctx, n, order, out.vector());
   out.fetch(ctx);
+  test::record_outputs(ctx, "shuffle_batch", rows);
 }
 
 }  // namespace belfry::tested

@@ -4,6 +4,7 @@
 
 #include "kernels/topk_scores/topk_scores.hpp"
 #include "tests/support/device_twin.hpp"
+#include "tests/support/digest.hpp"
 
 namespace belfry::tested {
 
@@ -44,6 +45,8 @@ inline void pack_items(const Context& ctx, Matrix<const float> items, std::int64
   test::Twin all(ctx, Vector<float>(packed, PackedItems::size(n, items.cols)));
   belfry::pack_items(ctx, rows.matrix(), first, all.data(), n);
   all.fetch(ctx);
+  test::record_outputs(ctx, "pack_items",
+                       Vector<const float>(packed, PackedItems::size(n, items.cols)));
 }
 
 /// f(ctx, queries, heads, items, mask, out) on device memory.
@@ -58,6 +61,7 @@ void topk_on_device(const Context& ctx, Matrix<const float> queries, std::int64_
   f(ctx, q.matrix(), heads, packed.view(), masks.view(), TopK{scores.matrix(), rows.matrix()});
   scores.fetch(ctx);
   rows.fetch(ctx);
+  test::record_outputs(ctx, "topk_scores", out.scores, out.rows);
 }
 
 inline void topk_scores(const Context& ctx, Matrix<const float> queries, std::int64_t heads,
@@ -80,6 +84,7 @@ inline void pair_scores(const Context& ctx, Matrix<const float> queries, std::in
   test::Twin scores(ctx, out, test::Use::out);
   belfry::pair_scores(ctx, q.matrix(), heads, packed.view(), r.vector(), scores.vector());
   scores.fetch(ctx);
+  test::record_outputs(ctx, "pair_scores", out);
 }
 
 inline void count_above(const Context& ctx, Matrix<const float> queries, std::int64_t heads,
@@ -98,6 +103,7 @@ inline void count_above(const Context& ctx, Matrix<const float> queries, std::in
   belfry::count_above(ctx, q.matrix(), heads, packed.view(), masks.view(), t.vector(), r.vector(),
                       counts.vector());
   counts.fetch(ctx);
+  test::record_outputs(ctx, "count_above", out);
 }
 
 }  // namespace belfry::tested

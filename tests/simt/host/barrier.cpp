@@ -159,15 +159,19 @@ void* shared_object(const void* key, std::size_t bytes, std::size_t align, Where
   for (const SharedObject& object : b.shared) {
     if (object.key == key) return object.data;
   }
-  constexpr std::size_t kStaticLimit = 48 * 1024;
-  constexpr std::size_t kTotalLimit = 227 * 1024;
-  const bool dynamic = key == nullptr;
-  if (!dynamic) b.static_bytes += bytes;
-  if (b.static_bytes > kStaticLimit ||
-      b.static_bytes + static_cast<std::size_t>(b.launch->dims.smem) > kTotalLimit) {
+  constexpr std::size_t kStaticLimit = 48 * 1024;  // on every architecture
+  const int architecture = options().architecture;
+  const auto limit = static_cast<std::size_t>(shared_memory_limit(architecture));
+  if (key != nullptr) b.static_bytes += bytes;
+  const std::size_t all = b.static_bytes + static_cast<std::size_t>(b.launch->dims.smem);
+  if (b.static_bytes > kStaticLimit || all > limit) {
+    const bool only_static = b.static_bytes > kStaticLimit;
     fail(t, Fault::config,
-         std::to_string(b.static_bytes) + " bytes of static shared memory with " +
-             std::to_string(b.launch->dims.smem) + " of dynamic at " + place_of(where));
+         std::to_string(only_static ? b.static_bytes : all) + " bytes of " +
+             (only_static ? "static shared memory" : "shared memory") + " (" +
+             std::to_string(b.static_bytes) + " static, " + std::to_string(b.launch->dims.smem) +
+             " dynamic) at " + place_of(where) + ", sm_" + std::to_string(architecture) +
+             " gives a block " + std::to_string(only_static ? kStaticLimit : limit));
   }
   if (b.slab == nullptr) b.slab = make_slab();
   const std::size_t unit = std::max<std::size_t>(128, align);

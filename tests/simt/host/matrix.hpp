@@ -22,6 +22,11 @@ void load_matrix(std::uint32_t (&r)[N], const void* row, bool transposed, Where 
 }
 }  // namespace host
 
+/// A meeting, so that lanes which miss it are noticed; no order, so that races which it hides are too.
+inline void converge(SIMT_WHERE) {
+  host::WarpFrame frame{.op = host::WarpOp::converge};
+  host::warp_meet(0xffffffffu, frame, where);
+}
 inline void mma_m16n8k16_bf16(float (&d)[4], const std::uint32_t (&a)[4],
                               const std::uint32_t (&b)[2], const float (&c)[4], SIMT_WHERE) {
   host::WarpFrame frame{.op = host::WarpOp::mma, .in = {a, b, c}, .out = d};

@@ -23,6 +23,9 @@ void set(Options& o, const std::string& name, const std::string& value) {
     o.atomic_yield = std::stoi(value);
   } else if (name == "bytes") {
     o.device_bytes = std::stoll(value);
+  } else if (name == "arch") {
+    o.architecture = std::stoi(value);
+    shared_memory_limit(o.architecture);  // refuses what is not known
   } else {
     throw std::invalid_argument("BELFRY_SIMT: unknown option " + name);
   }
@@ -60,6 +63,29 @@ Failure failure_of(Fault fault) {
 Options& options() {
   static Options o = from_environment();
   return o;
+}
+
+std::int64_t shared_memory_limit(int architecture) {
+  switch (architecture) {
+    case 75:
+      return 64 << 10;
+    case 80:
+    case 87:
+      return 163 << 10;
+    case 86:
+    case 89:
+    case 120:
+    case 121:
+      return 99 << 10;
+    case 90:
+    case 100:
+    case 103:
+    case 110:
+      return 227 << 10;
+    default:
+      throw std::invalid_argument("simt: architecture " + std::to_string(architecture) +
+                                  " is not known");
+  }
 }
 
 const char* name_of(Fault fault) {

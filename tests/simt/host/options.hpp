@@ -24,11 +24,16 @@ struct Options {
   std::uint64_t max_switches =
       20000000;  // without progress before the watchdog calls it a livelock
   std::int64_t device_bytes = std::int64_t{16} << 30;  // what the device pretends to have
+  int architecture = 90;                               // sm_90: what the device pretends to be
 };
 
 /// The options of this process, at first those of BELFRY_SIMT in the environment, e.g.
-/// BELFRY_SIMT=order=random,seed=3,resident=4,yield=2,bytes=1000000.
+/// BELFRY_SIMT=order=random,seed=3,resident=4,yield=2,bytes=1000000,arch=86.
 Options& options();
+
+/// Shared memory that a block may have on an architecture, static and dynamic together: what
+/// cudaDevAttrMaxSharedMemoryPerBlockOptin says. Throws std::invalid_argument for one that is not known.
+std::int64_t shared_memory_limit(int architecture);
 
 /// Sets options for a scope.
 class ScopedOptions {

@@ -173,7 +173,7 @@ void run_blocks(Launch& launch) {
 
 void check_config(const Dims& dims, const char* function) {
   const Extent &b = dims.block, &g = dims.grid;
-  const auto refuse = [&](const char* why) {
+  const auto refuse = [&](const std::string& why) {
     const auto text = [](const Extent& e) {
       return "(" + std::to_string(e.x) + "," + std::to_string(e.y) + "," + std::to_string(e.z) +
              ")";
@@ -185,7 +185,12 @@ void check_config(const Dims& dims, const char* function) {
   if (b.count() == 0 || g.count() == 0) refuse("a dimension is 0");
   if (b.x > 1024 || b.y > 1024 || b.z > 64 || b.count() > 1024) refuse("block too large");
   if (g.x > 0x7fffffffu || g.y > 65535 || g.z > 65535) refuse("grid too large");
-  if (dims.smem < 0 || dims.smem > 227 * 1024) refuse("more than 227 KiB of shared memory");
+  const int architecture = options().architecture;
+  const std::int64_t limit = shared_memory_limit(architecture);
+  if (dims.smem < 0 || dims.smem > limit) {
+    refuse(std::to_string(dims.smem) + " bytes of dynamic shared memory, sm_" +
+           std::to_string(architecture) + " gives a block " + std::to_string(limit));
+  }
   if (dims.cooperative && g.count() * b.count() > kMostThreads) {
     refuse("a cooperative grid must be resident as a whole");
   }

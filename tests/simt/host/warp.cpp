@@ -33,7 +33,8 @@ const char* name_of(WarpOp op) {
                                            "__reduce_or_sync",
                                            "__reduce_xor_sync",
                                            "mma",
-                                           "ldmatrix"};
+                                           "ldmatrix",
+                                           "converge"};
   return kNames[static_cast<int>(op)];
 }
 
@@ -188,6 +189,7 @@ void combine_load(const Meeting& m) {
 std::string combine(const Meeting& m) {
   switch (m.op) {
     case WarpOp::sync:
+    case WarpOp::converge:
       return "";
     case WarpOp::shuffle:
     case WarpOp::shuffle_up:
@@ -257,6 +259,9 @@ void warp_meet(unsigned mask, WarpFrame& frame, Where where) {
              why);
   };
   if (!(mask >> t.lane() & 1)) refuse("the caller is not in its own mask");
+  if (frame.op == WarpOp::mma && options().architecture < 80) {
+    fail(t, Fault::trap, "mma of bf16 at " + place_of(where) + ": needs sm_80");
+  }
   if (frame.op == WarpOp::load_matrix) {
     const int matrices = std::abs(frame.width);
     const bool reads = static_cast<int>(t.lane()) < 8 * matrices;

@@ -32,6 +32,7 @@ enum class WarpOp : std::uint8_t {
   reduce_xor,
   mma,
   load_matrix,
+  converge,
 };
 
 struct WarpFrame {
