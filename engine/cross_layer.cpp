@@ -80,7 +80,14 @@ class CrossLayer : public Layer {
     for (std::size_t l = stages_.size(); l-- > 0;) {
       const Matrix<const float> x = input_of(plan, l, run.x);
       const Matrix<float> d_x = plan.at(d_x_, rows);
-      CrossGradCall call{run.x, x, plan.at(stages_[l].p, rows), diag_scale(), d_y, d_p, d_x0};
+      CrossGradCall call;
+      call.x0 = run.x;
+      call.x = x;
+      call.p = plan.at(stages_[l].p, rows);
+      call.diag_scale = diag_scale();
+      call.d_y = d_y;
+      call.d_p = d_p;
+      call.d_x0 = d_x0;
       if (l > 0) call.d_x = d_x;
       call.add_x0 = l + 1 < stages_.size();
       cross_grad(ctx, call);

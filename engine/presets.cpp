@@ -2,6 +2,7 @@
 // The texts of `belfry init`. "defaults" is written from the field lists, so it cannot fall behind.
 #include "engine/config_schema.hpp"
 #include "engine/config_toml.hpp"
+#include "engine/presets_ranking.hpp"
 
 namespace belfry {
 namespace {
@@ -290,14 +291,19 @@ std::string defaults_text() {
 }  // namespace
 
 const std::vector<PresetFile>& preset_files() {
-  static const std::vector<PresetFile> files = {
-      {"quickstart", "ratings and movies, belfry's own defaults", kQuickstart},
-      {"deep-retrieval", "towers with features and dense layers", kDeepRetrieval},
-      {"basic-retrieval", "the basic retrieval tutorial of TensorFlow Recommenders",
-       kBasicRetrieval},
-      {"tfrs-quickstart", "the quickstart of TensorFlow Recommenders", kTfrsQuickstart},
-      {"defaults", "every key with its default", defaults_text()},
-  };
+  static const std::vector<PresetFile> files = [] {
+    std::vector<PresetFile> all = {
+        {"quickstart", "ratings and movies, belfry's own defaults", kQuickstart},
+        {"deep-retrieval", "towers with features and dense layers", kDeepRetrieval},
+    };
+    for (PresetFile& file : ranking_preset_files()) all.push_back(std::move(file));
+    all.push_back({"basic-retrieval", "the basic retrieval tutorial of TensorFlow Recommenders",
+                   kBasicRetrieval});
+    all.push_back(
+        {"tfrs-quickstart", "the quickstart of TensorFlow Recommenders", kTfrsQuickstart});
+    all.push_back({"defaults", "every key with its default", defaults_text()});
+    return all;
+  }();
   return files;
 }
 

@@ -463,38 +463,5 @@ TEST(ConfigToml, PathsAreRelativeToTheFile) {
   fs::remove_all(folder);
 }
 
-TEST(ConfigToml, PresetsAreValidAndExplained) {
-  std::vector<std::string> names;
-  for (const PresetFile& preset : preset_files()) {
-    SCOPED_TRACE(preset.name);
-    names.push_back(preset.name);
-    EXPECT_NE(preset.text.find("\n# "), std::string::npos);
-    EXPECT_FALSE(preset.summary.empty());
-    const Config c = parse(preset.text);
-    check_config(c);
-    EXPECT_EQ(parse(to_toml(c)), c);
-    for (std::size_t at = 0; at < preset.text.size();) {
-      const std::size_t end = preset.text.find('\n', at);
-      EXPECT_LE(end - at, 130u) << preset.text.substr(at, end - at);
-      at = end + 1;
-    }
-  }
-  EXPECT_EQ(names, (std::vector<std::string>{"quickstart", "deep-retrieval", "basic-retrieval",
-                                             "tfrs-quickstart", "defaults"}));
-}
-
-TEST(ConfigToml, PresetDefaultsSaysWhatTheDefaultsAre) {
-  const std::string& text = preset_files().back().text;
-  Config expected = default_config("");
-  expected.data.interactions = {"ratings.csv"};
-  EXPECT_EQ(parse(text), expected);
-  for (const char* key :
-       {"#momentum = 0.0", "#[[feature]]", "#dim = 64", "#init = { kind", "temperature = 0.15",
-        "early_stop = { metric = \"ndcg@20\", patience = 3 }",
-        "#layers = [{ kind = \"mlp\", units = [64, 32]", "#time = \"timestamp\""}) {
-    EXPECT_NE(text.find(std::string("\n") + key), std::string::npos) << key;
-  }
-}
-
 }  // namespace
 }  // namespace belfry
