@@ -43,9 +43,8 @@ int evaluate_run(const Options& o) {
   if (options.metrics.empty()) options.metrics = default_metrics(model->config.preset);
   options.exclude_seen = model->config.evaluate.exclude_seen;
   options.seed = o.common.seed.empty() ? model->config.train.seed : parse_seed(o.common.seed);
-  const Evaluation e =
-      evaluate(*ctx, *model->model, model->config, model->data, model->index.get(), model->seen,
-               test, options);
+  const Evaluation e = evaluate(*ctx, *model->model, model->config, model->data, model->index.get(),
+                                model->seen, test, options);
   result(o.common.json ? to_json(e) : metrics_table(e));
   return 0;
 }

@@ -110,8 +110,8 @@ void show_valid(const Options& o, const Config& config, const ModelData& data) {
     const TableData& t = data.tables[static_cast<std::size_t>(f.table)];
     result(fmt::format("feature {}   {} {} {}   table {} [{}, {}]", f.config.name,
                        f.config.of == Side::query ? "query" : "candidate",
-                       f.context ? "context column" : "column", f.config.column, t.name,
-                       t.rows(), t.dim));
+                       f.context ? "context column" : "column", f.config.column, t.name, t.rows(),
+                       t.dim));
   }
   const TaskConfig* task = retrieval_task(config);
   const std::int64_t negatives =

@@ -74,10 +74,12 @@ function(belfry_add_kernel_test prefix source)
   endif()
 endfunction()
 
-# A test of the engine that runs on the CPU, and with the same source in the simulated build of all of belfry.
+# A test of the engine that runs on the CPU, and with the same source in the simulated build of all of belfry and
+# on a GPU. All of the latter are one program (gpu_engine_test): each by itself would carry the whole engine.
 function(belfry_add_engine_test prefix source)
   belfry_add_test(${prefix} ${source})
   belfry_add_simt_engine_test(${source})
+  set_property(GLOBAL APPEND PROPERTY BELFRY_GPU_ENGINE_TESTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})
 endfunction()
 
 # One benchmark executable STEM from bench/STEM.cpp, with Google Benchmark's main.

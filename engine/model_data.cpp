@@ -105,7 +105,9 @@ void resolve_config(Config& config, DataReport* report) {
   }
   for (FeatureConfig& f : config.features) {
     if (f.column.empty()) {
-      f.column = f.kind == FeatureKind::sequence ? data.item : f.kind == FeatureKind::id ? (f.of == Side::query ? data.user : data.item) : f.name;
+      f.column = f.kind == FeatureKind::sequence ? data.item
+                 : f.kind == FeatureKind::id     ? (f.of == Side::query ? data.user : data.item)
+                                                 : f.name;
     }
     if (f.table.empty()) f.table = f.name;
     if (!f.init) f.init = default_embedding_init(config.preset);
@@ -121,7 +123,9 @@ void resolve_config(Config& config, DataReport* report) {
   }
   if (config.train.early_stop && retrieval_task(config) == nullptr &&
       config.train.early_stop->metric == EarlyStop{}.metric) {
-    config.train.early_stop->metric = default_rating_metric(config.tasks.front().ranking_loss);
+    const TaskConfig& first = config.tasks.front();
+    config.train.early_stop->metric = (config.tasks.size() > 1 ? first.score + "/" : "") +
+                                      default_rating_metric(first.ranking_loss);
   }
   if (!config.split.validation && config.train.early_stop)
     config.split.validation = Amount{0.05, true};

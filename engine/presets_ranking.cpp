@@ -6,7 +6,8 @@ namespace belfry {
 namespace {
 
 std::string head(const std::string& name, const std::string& about) {
-  return "# " + name + ": " + about + "\n#\n#   belfry init " + name + " > " + name + ".toml\n#   belfry train " + name + ".toml\n#\nschema = 1\nname = \"" + name + R"("
+  return "# " + name + ": " + about + "\n#\n#   belfry init " + name + " > " + name +
+         ".toml\n#   belfry train " + name + ".toml\n#\nschema = 1\nname = \"" + name + R"("
 
 [data]
 interactions = "ratings.csv"     # userId,movieId,rating,timestamp

@@ -164,8 +164,10 @@ void Trainer::end_epoch(TrainObserver& observer) {
   epoch_loss_ = 0;
   epoch_examples_ = 0;
   if (config_.train.early_stop && data_.validation.size() > 0) {
-    const double metric = validation_metric();
-    report.validation = metric;
+    report.validation = validation_metric();
+  }
+  if (report.validation) {
+    const double metric = *report.validation;
     const bool smaller = smaller_is_better(config_.train.early_stop->metric);
     report.best = best_epoch_ == 0 || (smaller ? metric < best_metric_ : metric > best_metric_);
     if (report.best) {
@@ -176,6 +178,11 @@ void Trainer::end_epoch(TrainObserver& observer) {
     } else {
       ++epochs_without_gain_;
     }
+  }
+  if (config_.train.early_stop && data_.validation.size() > 0 && !report.validation &&
+      epoch_ == 1) {
+    observer.note(fmt::format("the validation rows say nothing of {}: no early stop",
+                              config_.train.early_stop->metric));
   }
   // Told before it is saved: what was told twice after a kill is known by its number.
   observer.epoch(report);
@@ -197,20 +204,21 @@ TrainOutcome Trainer::run(TrainObserver& observer, const std::stop_token& stop) 
   return TrainOutcome::finished;
 }
 
-double Trainer::validation_metric() {
+std::optional<double> Trainer::validation_metric() {
   const std::string& name = config_.train.early_stop->metric;
   if (is_rating_metric(name)) {
     const MetricMap metrics = evaluate_ratings(ctx_, model_, config_, data_, data_.validation);
     const auto at = metrics.find(name);
-    return at == metrics.end() ? 0.0 : at->second;
+    if (at == metrics.end()) return std::nullopt;
+    return at->second;
   }
   EvaluationOptions options;
   options.metrics = {*parse_metric(config_.train.early_stop->metric)};
   options.exclude_seen = config_.evaluate.exclude_seen;
   options.baselines = false;
   const auto index = build_index(ctx_, model_, data_);
-  const Evaluation result = evaluate(ctx_, model_, config_, data_, index.get(), train_items_,
-                                     data_.validation, options);
+  const Evaluation result =
+      evaluate(ctx_, model_, config_, data_, index.get(), train_items_, data_.validation, options);
   const auto at = result.metrics.find(options.metrics.front().name());
   return at == result.metrics.end() ? 0.0 : at->second;
 }

@@ -81,7 +81,8 @@ class Trainer {
   void collect_steps(TrainObserver& observer);
   double summed(double loss, std::int64_t step) const;
   void end_epoch(TrainObserver& observer);
-  double validation_metric();
+  /// Empty where the validation rows say nothing of it.
+  std::optional<double> validation_metric();
   void check_status(const ChunkResult& result) const;
   void save_checkpoint();
   void save_best();

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "engine/npy.hpp"
 #include "tests/support/generate.hpp"
@@ -123,6 +124,52 @@ TEST_F(Device, EvaluatesAndRecommendsAsTheCpu) {
     const std::size_t at = work.read("all.csv").find(expected);
     ASSERT_NE(at, std::string::npos) << expected;
     expected.clear();
+  }
+}
+
+TEST_F(Device, TrainsAsTheCpuAndAlikeUnderEverySchedule) {
+  const Workspace work;
+  work.write("r.csv", [] {
+    std::string rows = "userId,movieId,rating\n";
+    for (int i = 0; i < 240; ++i) {
+      rows += std::to_string(i % 24) + "," + std::to_string(i * 7 % 31) + "," +
+              std::to_string(1 + i % 5) + "\n";
+    }
+    return rows;
+  }());
+  const auto arguments = [&](const std::string& out) {
+    return std::vector<std::string>{"train",
+                                    work.path("r.csv"),
+                                    "train.epochs=2",
+                                    "train.batch_size=64",
+                                    "train.early_stop=false",
+                                    "--out",
+                                    work.path(out),
+                                    "--json"};
+  };
+  const auto events = [](const Answer& answer) {
+    expect_good(answer);
+    std::vector<Json> out;
+    std::istringstream lines(answer.out);
+    for (std::string line; std::getline(lines, line);) out.push_back(Json::parse(line));
+    return out;
+  };
+  const std::vector<Json> cpu = events(belfry_run(arguments("cpu")));
+  std::string hash;
+  for (const char* schedule : {"order=fifo", "order=lifo", "order=random,seed=1",
+                               "order=random,seed=2", "order=random,seed=3"}) {
+    SCOPED_TRACE(schedule);
+    const std::vector<Json> gpu = events(simt(arguments("gpu"), schedule));
+    ASSERT_EQ(gpu.size(), cpu.size());
+    for (std::size_t i = 0; i < cpu.size(); ++i) {
+      EXPECT_EQ(gpu[i]["event"], cpu[i]["event"]);
+      if (cpu[i]["event"] != "epoch") continue;
+      const double loss = cpu[i]["loss_mean"];
+      EXPECT_NEAR(gpu[i]["loss_mean"].get<double>(), loss, 1e-5 * loss);
+    }
+    const std::string now = gpu.back()["model_sha256"];
+    if (hash.empty()) hash = now;
+    EXPECT_EQ(now, hash);
   }
 }
 

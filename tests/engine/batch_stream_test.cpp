@@ -301,7 +301,7 @@ TEST(BatchStream, NoBatchMasksMoreThanItsCapacity) {
     for (const auto& [rows, users, items] : {std::tuple(150, 6, 25), {90, 40, 300}, {60, 60, 60}}) {
       const ModelData d = make_data(rows, users, items);
       const TrainConfig train = training(16);
-      BatchStream stream(d, train, task);
+      BatchStream stream(d, train, {task});
       std::int64_t most = 0;
       for (std::int64_t epoch = 0; epoch < 5; ++epoch) {
         for (std::int64_t step = 0; step < stream.steps_per_epoch(); ++step) {
@@ -321,7 +321,7 @@ TEST(BatchStream, NoBatchMasksMoreThanItsCapacity) {
   d.train.item = {0, 0, 1, 2, 2};
   const auto capacity = [&](std::int64_t batch) {
     const TrainConfig train = training(batch);
-    return BatchStream(d, train, task).mask_capacity();
+    return BatchStream(d, train, {task}).mask_capacity();
   };
   task.negatives.uniform = 0;
   EXPECT_EQ(capacity(5), 3 + 3 + 4 + 3);

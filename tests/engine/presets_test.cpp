@@ -87,7 +87,8 @@ TEST(Presets, TrainAndAnswer) {
     SCOPED_TRACE(preset.name);
     Config config = parse_config(preset.text, "m.toml", {"train.epochs=2", "train.batch_size=256"});
     config.data.interactions = {(movielens().path() / "ratings.csv").string()};
-    if (!config.data.items.empty()) config.data.items = (movielens().path() / "movies.csv").string();
+    if (!config.data.items.empty())
+      config.data.items = (movielens().path() / "movies.csv").string();
     const TempFolder out;
     const Context ctx(Backend::cpu, 2);
     Recorder recorder;

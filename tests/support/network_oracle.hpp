@@ -56,11 +56,18 @@ struct NetworkOracle {
   std::vector<std::string> table_of;           ///< parameter name of each feature's table
   std::vector<std::vector<std::int32_t>> ids;  ///< per feature
   std::int64_t queries = 0;
+  std::map<std::string, Rows64> numbers;  ///< of features without a table
+  std::map<std::string, std::vector<std::vector<std::int32_t>>> lists;  ///< of those pooled by mean
 
   /// Output rows of a network or feature, at most `limit` of them.
   Rows64 output(const Parameters64& p, const std::string& name, std::int64_t limit) const {
+    if (const auto found = numbers.find(name); found != numbers.end()) {
+      return first(found->second, limit);
+    }
     for (std::size_t f = 0; f < features.size(); ++f) {
-      if (features[f].name == name) return lookup(p.at(table_of[f]), ids[f], limit);
+      if (features[f].name != name) continue;
+      if (lists.contains(name)) return means(p.at(table_of[f]), lists.at(name), limit);
+      return lookup(p.at(table_of[f]), ids[f], limit);
     }
     for (const NetworkConfig& n : networks) {
       if (n.name == name) return run(p, n, limit);
@@ -69,6 +76,24 @@ struct NetworkOracle {
   }
 
  private:
+  static Rows64 first(const Rows64& rows, std::int64_t limit) {
+    const auto n = std::min(static_cast<std::int64_t>(rows.size()), limit);
+    return {rows.begin(), rows.begin() + n};
+  }
+  static Rows64 means(const Parameter64& table, const std::vector<std::vector<std::int32_t>>& bags,
+                      std::int64_t limit) {
+    Rows64 out;
+    for (const auto& bag : bags) {
+      out.emplace_back(static_cast<std::size_t>(table.cols));
+      for (const std::int32_t id : bag) {
+        for (std::size_t c = 0; c < out.back().size(); ++c) {
+          out.back()[c] += table.value[static_cast<std::size_t>(id * table.cols) + c] /
+                           static_cast<double>(bag.size());
+        }
+      }
+    }
+    return first(out, limit);
+  }
   static Rows64 lookup(const Parameter64& table, const std::vector<std::int32_t>& ids,
                        std::int64_t limit) {
     Rows64 out;
@@ -99,6 +124,13 @@ struct NetworkOracle {
         ++number;
         continue;
       }
+      if (layer.kind != LayerKind::mlp) {
+        const std::string at = n.name + "." + std::to_string(number++);
+        x = layer.kind == LayerKind::cross        ? cross(p, at, layer, x)
+            : layer.kind == LayerKind::layer_norm ? layer_norm(p, at, layer.epsilon, x)
+                                                  : dot_interaction(parts.size(), layer, x);
+        continue;
+      }
       for (std::size_t u = 0; u < layer.units.size(); ++u, ++number) {
         const bool last = u + 1 == layer.units.size();
         x = dense(p, n.name + "." + std::to_string(number), layer.use_bias,
@@ -119,6 +151,58 @@ struct NetworkOracle {
         out[j] = activate(a, z);
       }
       y.push_back(std::move(out));
+    }
+    return y;
+  }
+  static Rows64 cross(const Parameters64& p, const std::string& name, const LayerConfig& layer,
+                      const Rows64& x0) {
+    Rows64 x = x0;
+    for (std::int64_t l = 0; l < layer.num_layers; ++l) {
+      const std::string at = name + "." + std::to_string(l);
+      Rows64 through = x;
+      if (layer.projection_dim > 0) {
+        const Parameters64 down{{"down.kernel", p.at(at + ".projection")}};
+        through = dense(down, "down", false, Activation::linear, x);
+      }
+      through = dense(p, at, layer.use_bias, layer.preactivation, through);
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        for (std::size_t j = 0; j < x[i].size(); ++j) {
+          x[i][j] += x0[i][j] * (through[i][j] + layer.diag_scale * x[i][j]);
+        }
+      }
+    }
+    return x;
+  }
+  static Rows64 layer_norm(const Parameters64& p, const std::string& name, double epsilon,
+                           Rows64 x) {
+    for (auto& row : x) {
+      const auto n = static_cast<double>(row.size());
+      double mean = 0, variance = 0;
+      for (const double v : row) mean += v / n;
+      for (const double v : row) variance += (v - mean) * (v - mean) / n;
+      for (std::size_t j = 0; j < row.size(); ++j) {
+        row[j] = (row[j] - mean) / std::sqrt(variance + epsilon) * p.at(name + ".gamma").value[j] +
+                 p.at(name + ".beta").value[j];
+      }
+    }
+    return x;
+  }
+  /// Products of parts i and j <= i, row by row of the triangle; skip_gather: zeros above it.
+  static Rows64 dot_interaction(std::size_t parts, const LayerConfig& layer, const Rows64& x) {
+    Rows64 y;
+    for (const auto& row : x) {
+      const std::size_t width = row.size() / parts;
+      y.emplace_back();
+      for (std::size_t i = 0; i < parts; ++i) {
+        for (std::size_t j = 0; j < parts; ++j) {
+          const bool wanted = j < i || (j == i && layer.self_interaction);
+          double product = 0;
+          for (std::size_t k = 0; wanted && k < width; ++k) {
+            product += row[i * width + k] * row[j * width + k];
+          }
+          if (wanted || layer.skip_gather) y.back().push_back(product);
+        }
+      }
     }
     return y;
   }
