@@ -71,10 +71,16 @@ Error error_of(const simt::DeviceFailure& failure, const std::string& where) {
     case simt::Failure::wrong_architecture:
       return Error(ExitCode::no_gpu, where, failure.what(),
                    "--device cpu does the same, up to rounding");
+    case simt::Failure::busy:
+      return Error(ExitCode::no_gpu, where, failure.what(),
+                   "nvidia-smi lists who uses it; --device cpu does the same, up to rounding");
     case simt::Failure::out_of_memory:
       return Error(ExitCode::out_of_memory, where, failure.what(),
                    "fewer items, a smaller dim or batch_size need less; --device cpu uses the "
                    "machine's memory");
+    case simt::Failure::out_of_host_memory:
+      return Error(ExitCode::out_of_memory, where, failure.what(),
+                   "fewer items, a smaller dim or batch_size need less");
     case simt::Failure::bad_launch:
     case simt::Failure::bad_argument:
     case simt::Failure::capture:

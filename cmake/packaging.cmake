@@ -26,13 +26,18 @@ install(FILES cmake/onednn.cmake ${CMAKE_BINARY_DIR}/belfry-config.cmake
 # kernels the core and each op's contract.
 install(DIRECTORY engine kernels ${CMAKE_BINARY_DIR}/generated/ DESTINATION ${BELFRY_HEADER_DIR}
   FILES_MATCHING PATTERN "*.hpp"
+  PATTERN "config_check.hpp" EXCLUDE
   PATTERN "config_fields.hpp" EXCLUDE
   PATTERN "config_schema.hpp" EXCLUDE
+  PATTERN "feature_assembly.hpp" EXCLUDE
+  PATTERN "feature_builder.hpp" EXCLUDE
   PATTERN "interaction_encoder.hpp" EXCLUDE
+  PATTERN "presets_ranking.hpp" EXCLUDE
   PATTERN "simt*.hpp" EXCLUDE
   PATTERN "*-inl.hpp" EXCLUDE
   PATTERN "topk_scores_*.hpp" EXCLUDE
   PATTERN "cublaslt.hpp" EXCLUDE
+  PATTERN "device_cuda.hpp" EXCLUDE
   PATTERN "gemm_p*.hpp" EXCLUDE
   PATTERN "softmax_*.hpp" EXCLUDE)
 

@@ -103,8 +103,8 @@ class DeviceSteps : public StepQueue {
 
   std::unique_ptr<BatchSource> make_source(DataPlacement placement) const {
     BatchStream& stream = parts_.stream;
-    // Of what is left beside the model: half of it stays for chunks of batches and scratch.
-    const std::int64_t left = simt::device_info().memory_bytes - simt::counters().live_bytes;
+    // Of what the model and other programs leave: half of it stays for chunks of batches and scratch.
+    const std::int64_t left = simt::free_memory();
     const bool possible = can_be_resident(stream);
     require(possible || placement != DataPlacement::resident,
             "StepQueue: lists and vectors cannot be resident; train.device_data = \"streamed\"");

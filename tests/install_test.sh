@@ -11,8 +11,9 @@ fail() { echo "FAILED: $*"; exit 1; }
 "$cmake" --install "$build" --prefix "$work/prefix" >"$work/log" || { cat "$work/log"; fail "install"; }
 cd "$work/prefix"
 bin/belfry --version | grep -q '^belfry ' || fail "the installed command does not run"
-find . -name LICENSE | grep -q . || fail "no LICENSE"
-find . -name '*.hpp' | grep -q engine/run.hpp || fail "no headers"
+find . -name LICENSE | grep . >/dev/null || fail "no LICENSE"
+# No grep -q behind a pipe: it would end find early, which pipefail takes for a failure.
+find . -name '*.hpp' | grep engine/run.hpp >/dev/null || fail "no headers"
 find . -name '*_test*' -o -name '*.cpp' | grep . && fail "sources are installed"
 
 "$cmake" -S "$source/tests/install" -B "$work/consumer" -G Ninja -DCMAKE_PREFIX_PATH="$work/prefix" \

@@ -76,9 +76,12 @@ def errors_of(log, code):
     return found if found or code == 0 else 1
 
 
-def sanitizer(folder):
+def sanitizer(folder, binaries):
     """{tool: errors}; None for a tool that did not run, or whose time ended, on some binary."""
     found, cut_off = dict.fromkeys(sorted(rules.SANITIZERS)), set()
+    for tool in found:
+        if any(not (folder / f"{tool}.{name}.exit").exists() for name in binaries):
+            cut_off.add(tool)
     for path in sorted(folder.glob("*.exit")):
         tool = path.name.split(".")[0]
         code = int(path.read_text())
@@ -89,6 +92,15 @@ def sanitizer(folder):
         errors = errors_of(log.read_text(errors="replace") if log.exists() else "", code)
         found[tool] = (found[tool] or 0) + errors
     return {tool: errors if errors or tool not in cut_off else None for tool, errors in found.items()}
+
+
+def result_of(suites, tools, bench):
+    """fail where something was found; partial where not everything was looked for."""
+    tested = suites and all(s["ran"] and not s["failed"] and not s["skipped"] for s in suites)
+    codes = [int(path.read_text()) for path in bench.glob("*.exit")]
+    if not tested or any(tools.values()) or any(code not in (0, 77) for code in codes):  # 77: skipped
+        return "fail"
+    return "partial" if None in tools.values() else "pass"
 
 
 def benchmarks(folder):
@@ -105,12 +117,11 @@ def main(folder):
     folder = pathlib.Path(folder)
     head, dirty = commit()
     suites = [suite(folder / "tests", path.stem) for path in sorted((folder / "tests").glob("*.exit"))]
-    tools = sanitizer(folder / "sanitizer")
-    good = suites and all(s["ran"] and not s["failed"] and not s["skipped"] for s in suites)
+    tools = sanitizer(folder / "sanitizer", [s["binary"] for s in suites])
     peers = folder / "peers.json"
     run = {
         "id": folder.name, "commit": head, "dirty": dirty,
-        "result": "pass" if good and not any(tools.values()) else "fail",
+        "result": result_of(suites, tools, folder / "bench"),
         "device": device(),
         "binaries": (folder / "binaries.txt").read_text().strip() if (folder / "binaries.txt").exists() else None,
         "suites": suites, "sanitizer": tools,

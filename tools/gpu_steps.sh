@@ -18,10 +18,17 @@ step_machine() {
 
 # nvcc, CMake and a compiler build the tree; where that fails, the carried binaries serve.
 step_build() {
+  local code
   if command -v nvcc >/dev/null && command -v cmake >/dev/null; then
-    if limited "$(left 580)" "$results/build.log" tools/gpu_build.sh "$bin"; then
+    limited "$(left 580)" "$results/build.log" tools/gpu_build.sh "$bin"
+    code=$?
+    if [ "$code" = 0 ]; then
       echo built >"$results/binaries.txt"
       return 0
+    fi
+    if [ "$code" = 124 ]; then  # what is built stays; but not for ever
+      echo cut >>"$results/build.cuts"
+      [ "$(wc -l <"$results/build.cuts")" -ge 6 ] || return 75
     fi
     grep -m 3 -iE 'error' "$results/build.log" | cut -c1-300
   fi
@@ -48,13 +55,11 @@ step_tests() {
   local name code failed=0
   mkdir -p "$results/tests"
   for name in $(test_order); do
-    if [ ! -f "$results/tests/$name.exit" ]; then
-      [ "$(left 300)" -ge 20 ] || return 75
-      BELFRY_LAUNCH_COUNTS="$results/tests/$name.launches" limited "$(left 300)" "$results/tests/$name.log" \
-        "${runner[@]}" "$bin/$name" --gtest_brief=1 --gtest_output="xml:$results/tests/$name.xml"
-      echo $? >"$results/tests/$name.exit"
-    fi
-    code=$(cat "$results/tests/$name.exit")
+    BELFRY_LAUNCH_COUNTS="$results/tests/$name.launches" once "$results/tests/$name.exit" 300 \
+      "$results/tests/$name.log" "${runner[@]}" "$bin/$name" --gtest_brief=1 \
+      --gtest_output="xml:$results/tests/$name.xml"
+    code=$?
+    [ "$code" = 75 ] && return 75
     [ "$code" = 0 ] || { failed=1; say "$name failed, exit code $code"; }
   done
   return $failed
@@ -62,12 +67,8 @@ step_tests() {
 
 # The tests' shapes are small already. A tool that finds something says so by exit code 86.
 sanitize_one() {
-  local tool=$1 name=$2 log=$results/sanitizer/$1.$2.log code
-  limited "$(left 240)" "$log" "${runner[@]}" compute-sanitizer --tool "$tool" --error-exitcode 86 \
-    "$bin/$name" --gtest_brief=1
-  code=$?
-  [ "$code" = 124 ] && [ "$(left 240)" -lt 20 ] && return  # cut off, not too slow: again next time
-  echo "$code" >"$results/sanitizer/$tool.$name.exit"
+  once "$results/sanitizer/$1.$2.exit" 240 "$results/sanitizer/$1.$2.log" \
+    "${runner[@]}" compute-sanitizer --tool "$1" --error-exitcode 86 "$bin/$2" --gtest_brief=1
 }
 step_sanitize() {
   local tool name bad
@@ -82,43 +83,56 @@ step_sanitize() {
     done
   done
   wait
+  for tool in memcheck racecheck synccheck initcheck; do
+    for name in "$bin"/gpu_*; do
+      [ -f "$results/sanitizer/$tool.$(basename "$name").exit" ] || return 75  # the last ones were cut off
+    done
+  done
   bad=$(grep -Lx 0 "$results"/sanitizer/*.exit)
   [ -z "$bad" ] || { say "not clean: $(basename -a $bad | tr '\n' ' ')"; return 1; }
 }
 
 step_bench() {
-  local path name failed=0
+  local path name code failed=0
   mkdir -p "$results/bench"
   for path in "$bin"/*_cuda; do
     [ -x "$path" ] || { say "no benchmarks"; return 1; }
     name=$(basename "$path")
-    [ -f "$results/bench/$name.exit" ] && continue
-    [ "$(left 240)" -ge 20 ] || return 75
-    limited "$(left 240)" "$results/bench/$name.log" "${runner[@]}" "$path" \
+    once "$results/bench/$name.exit" 240 "$results/bench/$name.log" "${runner[@]}" "$path" \
       --json "$results/bench/$name.json"
-    echo $? >"$results/bench/$name.exit"
-    [ "$(cat "$results/bench/$name.exit")" = 0 ] || { failed=1; say "$name failed"; }
+    code=$?
+    case $code in
+      0) ;;
+      75) return 75 ;;
+      77) say "$name was skipped" ;;
+      *) failed=1; say "$name failed, exit code $code" ;;
+    esac
   done
   return $failed
 }
 
 step_peers() {
   python3 -c 'import torch' 2>/dev/null || { say "no PyTorch: no comparison"; return 0; }
-  limited "$(left 560)" "$results/peers.log" python3 bench/peers/torch_two_tower.py --out "$results/peers.json"
+  once "$results/peers.exit" 560 "$results/peers.log" python3 bench/peers/torch_two_tower.py --out "$results/peers.json"
 }
 
 # The whole command, from a file of ratings to a trained model, and its answers for everybody.
 step_train() {
-  local data=build/gpu/ratings.csv run=build/gpu/run device failed=0
+  local data=build/gpu/ratings.csv run=build/gpu/run device code failed=0
   [ -f "$data" ] || python3 tools/make_ratings.py 5000000 "$data" || return 1
   for device in cuda cpu; do
-    [ "$device" = cpu ] && [ "$(left 200)" -lt 200 ] && break
-    rm -rf "$run-$device"
-    limited "$(left 200)" "$results/train-$device.log" "${runner[@]}" "$bin/belfry" train "$data" --out "$run-$device" \
-      --device "$device" --json --seed 1 train.epochs=1 train.batch_size=8192 || failed=1
+    [ -f "$results/train-$device.exit" ] || rm -rf "$run-$device" "$run-$device.partial"
+    once "$results/train-$device.exit" 200 "$results/train-$device.log" "${runner[@]}" "$bin/belfry" train "$data" \
+      --out "$run-$device" --device "$device" --json --seed 1 train.epochs=1 train.batch_size=8192
+    code=$?
+    [ "$code" = 75 ] && return 75
+    [ "$code" = 0 ] || failed=1
   done
-  limited "$(left 120)" "$results/recommend.log" "${runner[@]}" "$bin/belfry" recommend "$run-cuda" --all -k 100 --device cuda \
-    -o build/gpu/recommendations.csv || failed=1
+  once "$results/recommend.exit" 120 "$results/recommend.log" "${runner[@]}" "$bin/belfry" recommend "$run-cuda" \
+    --all -k 100 --device cuda -o build/gpu/recommendations.csv
+  code=$?
+  [ "$code" = 75 ] && return 75
+  [ "$code" = 0 ] || failed=1
   cp "$run-cuda/metrics.jsonl" "$results/train-metrics.jsonl" 2>/dev/null
   return $failed
 }

@@ -35,8 +35,8 @@ def faults_of_run(run):
         faults.append("commit is no 40 hex digits")
     if run["dirty"]:
         faults.append("the tree was dirty: nobody can say what ran")
-    if run["result"] not in ("pass", "fail"):
-        faults.append("result is neither pass nor fail")
+    if run["result"] not in ("pass", "partial", "fail"):
+        faults.append("result is none of pass, partial, fail")
     faults += [f"sanitizer {tool} is unknown" for tool in run["sanitizer"].keys() - SANITIZERS]
     for name, kernel in run["kernels"].items():
         if not isinstance(kernel.get("launches"), int):
@@ -53,6 +53,8 @@ def faults_of_pass(run):
             faults.append(f"a pass, but suite {suite.get('binary')} ran {suite.get('ran')}, failed "
                           f"{suite.get('failed')}, skipped {suite.get('skipped')}")
     faults += [f"a pass with {count} errors of {tool}" for tool, count in run["sanitizer"].items() if count]
+    faults += [f"a pass without {tool}: it is partial" for tool in sorted(SANITIZERS)
+               if run["sanitizer"].get(tool) is None]
     return faults
 
 

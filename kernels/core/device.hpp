@@ -25,12 +25,14 @@ enum class Failure {
   old_driver,
   broken_driver,  // is there and fails: not restarted after an update, say
   no_device,
+  busy,  // somebody else has the GPU to himself
   wrong_architecture,
   out_of_memory,
-  bad_launch,    // grid, block or shared memory that no device takes
-  bad_argument,  // a copy outside of an allocation, a free of what was never allocated
-  capture,       // something that a graph capture refuses
-  sticky,        // a kernel failed: all memory of the device is lost
+  out_of_host_memory,  // of the machine's memory that can be page-locked
+  bad_launch,          // grid, block or shared memory that no device takes
+  bad_argument,        // a copy outside of an allocation, a free of what was never allocated
+  capture,             // something that a graph capture refuses
+  sticky,              // a kernel failed: all memory of the device is lost
 };
 
 struct DeviceFailure : DeviceError {
@@ -54,7 +56,7 @@ int device_count();
 DeviceInfo device_info(int number);
 DeviceInfo device_info();
 /// Makes GPU `number` the current one of this thread (0 is, without it). Throws as device_info, and
-/// wrong_architecture for a GPU that this build's kernels cannot run on.
+/// wrong_architecture for a GPU that this build's kernels cannot run on, busy for one that is not to be had.
 void select_device(int number);
 /// The architectures that this build's kernels are compiled for, e.g. "75, 80, 90".
 std::string built_architectures();
@@ -70,6 +72,8 @@ struct Counters {
   std::int64_t live_bytes = 0;  // device memory not yet freed
 };
 Counters counters();
+/// Bytes of the current GPU's memory that nobody holds, other programs included.
+std::int64_t free_memory();
 
 /// Uninitialised device memory, 256-byte aligned; nullptr for 0 bytes.
 void* device_malloc(std::int64_t bytes);

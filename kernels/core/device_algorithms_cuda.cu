@@ -6,21 +6,19 @@
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_scan.cuh>
 #include <cuda/std/functional>
-#include <string>
 
 #include "kernels/core/device.hpp"
 #include "kernels/core/device_algorithms.hpp"
+#include "kernels/core/device_cuda.hpp"
 
 namespace belfry::cuda {
 
 namespace {
 
 void check(cudaError_t code, const char* what) {
-  if (code == cudaSuccess) return;
-  cudaGetLastError();  // told here; nobody else is to find it
-  // CUB queues work: what its kernels do wrong shows later, where somebody waits.
-  throw simt::DeviceFailure(simt::Failure::bad_launch,
-                            std::string(what) + ": " + cudaGetErrorString(code));
+  // CUB queues work: what its kernels do wrong shows later, where somebody waits. What earlier ones did wrong
+  // may show here.
+  if (code != cudaSuccess) simt::raise(code, what);
 }
 
 /// call(scratch, bytes) as CUB wants it.

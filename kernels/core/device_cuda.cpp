@@ -8,6 +8,7 @@
 
 #include "kernels/core/cublaslt.hpp"
 #include "kernels/core/device.hpp"
+#include "kernels/core/device_cuda.hpp"
 
 namespace belfry::simt {
 
@@ -22,13 +23,16 @@ struct AtomicCounters {
 AtomicCounters counts;
 
 Failure failure_of(cudaError_t code) {
+  constexpr int kContained = 226;  // cudaErrorContained, which older toolkits have no name for
+  if (static_cast<int>(code) == kContained) return Failure::sticky;
   switch (code) {
     case cudaErrorMemoryAllocation:
       return Failure::out_of_memory;
     case cudaErrorNoDevice:
     case cudaErrorInvalidDevice:
-    case cudaErrorDevicesUnavailable:
       return Failure::no_device;
+    case cudaErrorDevicesUnavailable:
+      return Failure::busy;
     case cudaErrorInsufficientDriver:
       return Failure::old_driver;
     case cudaErrorStubLibrary:
@@ -72,6 +76,7 @@ Failure failure_of(cudaError_t code) {
     case cudaErrorInvalidAddressSpace:
     case cudaErrorInvalidPc:
     case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
     case cudaErrorUnknown:
       return Failure::sticky;
     default:  // the device is as it was; the call was wrong for it
@@ -101,6 +106,9 @@ std::string version_text(int cuda) {  // 13000 is 13.0
   if (code == cudaErrorNoDevice) {
     throw DeviceFailure(Failure::no_device, "the NVIDIA driver knows of no GPU");
   }
+  if (code == cudaErrorDevicesUnavailable) {
+    throw DeviceFailure(Failure::busy, std::string("asking for GPUs: ") + cudaGetErrorString(code));
+  }
   // No lack of a GPU: it is told even where a GPU was only looked for.
   throw DeviceFailure(
       Failure::broken_driver,
@@ -109,7 +117,9 @@ std::string version_text(int cuda) {  // 13000 is 13.0
           "; after an update it has to be loaded again, by a restart at the latest");
 }
 
-[[noreturn]] void raise(cudaError_t code, const std::string& what) {
+}  // namespace
+
+void raise(cudaError_t code, const std::string& what) {
   const Failure failure = failure_of(code);
   if (failure == Failure::no_driver || failure == Failure::old_driver ||
       failure == Failure::broken_driver) {
@@ -118,6 +128,9 @@ std::string version_text(int cuda) {  // 13000 is 13.0
   cudaGetLastError();  // a sticky one stays all the same
   throw DeviceFailure(failure, what + ": " + cudaGetErrorString(code));
 }
+
+namespace {
+
 void check(cudaError_t code, const char* what) {
   if (code != cudaSuccess) raise(code, what);
 }
@@ -237,6 +250,12 @@ std::mutex sizes_mutex;
 std::unordered_map<void*, std::int64_t> sizes;
 }  // namespace
 
+std::int64_t free_memory() {
+  std::size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "asking for free memory");
+  return static_cast<std::int64_t>(free);
+}
+
 void* device_malloc(std::int64_t bytes) {
   if (bytes == 0) return nullptr;
   void* p = nullptr;
@@ -255,17 +274,26 @@ void* device_malloc(std::int64_t bytes) {
 }
 void device_free(void* data) noexcept {
   if (data == nullptr) return;
-  cudaFree(data);
-  const std::lock_guard<std::mutex> lock(sizes_mutex);
-  if (const auto found = sizes.find(data); found != sizes.end()) {
-    counts.live_bytes -= found->second;
-    sizes.erase(found);
+  {  // before the address is free: another thread may get it at once
+    const std::lock_guard<std::mutex> lock(sizes_mutex);
+    if (const auto found = sizes.find(data); found != sizes.end()) {
+      counts.live_bytes -= found->second;
+      sizes.erase(found);
+    }
   }
+  cudaFree(data);
 }
 void* pinned_malloc(std::int64_t bytes) {
   if (bytes == 0) return nullptr;
   void* p = nullptr;
-  check(cudaMallocHost(&p, static_cast<std::size_t>(bytes)), "pinned memory");
+  const cudaError_t code = cudaMallocHost(&p, static_cast<std::size_t>(bytes));
+  if (code == cudaErrorMemoryAllocation) {  // not the device's
+    cudaGetLastError();
+    throw DeviceFailure(
+        Failure::out_of_host_memory,
+        "out of host memory: " + std::to_string(bytes) + " bytes of page-locked memory asked for");
+  }
+  check(code, "pinned memory");
   ++counts.allocations;
   return p;
 }

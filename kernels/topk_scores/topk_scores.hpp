@@ -83,7 +83,7 @@ inline void pack_items(const Context& ctx, Matrix<const float> items, std::int64
 /// Scratch      CPU: per thread a query tile's lists: O(tile k), at most 16 MiB or one list, from the arena; with
 ///              few queries partial lists of item ranges, at most n/2 keys a query. CUDA: lists of 512 MiB, packed
 ///              queries of 128 MiB, for k > 1024 scores of 256 MiB, at most (or one tile); and for many queries
-///              6 bytes a component of the items, at most 8 GiB
+///              6 bytes a component of the items, at most 8 GiB and a quarter of the GPU's memory
 /// Numerics     the bit-defined score above; a NaN score never enters a list; +inf and -inf do
 /// Determinism  bitwise_cpu_cuda, any instruction set, tile shape, path, schedule and thread count
 /// Faults       a row of an `only` list outside of the items: the CPU refuses it, CUDA sets

@@ -13,6 +13,13 @@ bool has_bf16_mma() {
   return answer;
 }
 
+/// Copies of the items may take 8 GiB, and no more than a quarter of the GPU's memory.
+std::int64_t most_copy_bytes() {
+  static const std::int64_t answer =
+      std::min(std::int64_t{8} << 30, simt::device_info().memory_bytes / 4);
+  return answer;
+}
+
 }  // namespace
 
 bool path_takes(TopKPath path, const TopKShape& shape) {
@@ -35,10 +42,10 @@ TopKPath path_of(const TopKShape& shape) {
   if (!path_takes(TopKPath::many, shape)) return TopKPath::matrix;
   // Copies of the items cost about as much as 100 queries; short vectors and few items leave little to save.
   constexpr std::int64_t kRows = 512, kItems = 4096, kShortest = 12;
-  constexpr std::int64_t kCopyBytes = std::int64_t{8} << 30;
   const std::int64_t copies = checked_product(shape.n, 6 * (shape.dim + 16), "topk_scores");
   if (shape.query_rows >= kRows && shape.n >= kItems && shape.dim >= kShortest &&
-      shape.k <= shape.n / 16 && copies <= kCopyBytes && path_takes(TopKPath::tensor, shape)) {
+      shape.k <= shape.n / 16 && copies <= most_copy_bytes() &&
+      path_takes(TopKPath::tensor, shape)) {
     return TopKPath::tensor;
   }
   return shape.query_rows / shape.heads <= topk::FewQueries::kRows ? TopKPath::few : TopKPath::many;

@@ -185,6 +185,10 @@ Counters counters() {
   return c;
 }
 
+std::int64_t free_memory() {
+  return options().device_bytes - counters().live_bytes;
+}
+
 void* device_malloc(std::int64_t bytes) {
   const Lock lock(mutex);
   refuse_in_capture("device_malloc");

@@ -8,9 +8,9 @@
 namespace belfry::conformance {
 
 using simt::Event;
-using simt::TimedEvent;
 using simt::Graph;
 using simt::Stream;
+using simt::TimedEvent;
 using test::DeviceArray;
 using test::for_each_schedule;
 using test::PinnedArray;

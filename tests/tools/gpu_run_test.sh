@@ -22,11 +22,17 @@ grep -q 'error: no usable GPU' "$work/log" || fail "no GPU: no word of it"
 
 stub "$fake/nvidia-smi" <<'SH'
 case $* in
-  -L) echo 'GPU 0: NVIDIA H200 (UUID: GPU-1)' ;;
+  -L) [ -f "$CUT" ] && sleep 8; echo 'GPU 0: NVIDIA H200 (UUID: GPU-1)' ;;
   *name,compute_cap,driver_version\ --format=csv,noheader) echo 'NVIDIA H200, 9.0, 580.1' ;;
   *) echo 'NVIDIA H200' ;;
 esac
 SH
+# Ends benchmarks as if their time were up.
+stub "$fake/timeout" <<SH
+[ -f "\$CUT" ] && [[ \$* == *shuffle_cuda* ]] && exit 124
+exec $(command -v timeout) "\$@"
+SH
+export CUT=$work/cut
 stub "$fake/cmake" <<<'echo "CMake Error: not today"; exit 1'
 stub "$fake/nvcc" <<<'echo "Cuda compilation tools, release 13.0, V13.0.88"'
 stub "$fake/compute-sanitizer" <<'SH'
@@ -37,7 +43,6 @@ SH
 export RACE=$work/race
 for name in gpu_conformance_test gpu_shuffle_test; do
   stub "$tree/bundle/bin/$name" <<'SH'
-[ "$REQUIRE_GPU" = 1 ] || exit 9
 [ -z "${BELFRY_LAUNCH_COUNTS:-}" ] || echo "kernel_of_$(basename "$0") 4" >"$BELFRY_LAUNCH_COUNTS"
 for a; do case $a in --gtest_output=xml:*) cat >"${a#*xml:}" <<XML
 <testsuites tests="2" failures="0" errors="0" time="0.5"><testsuite name="S">
@@ -85,8 +90,29 @@ code=0; "$tree/tools/gpu_run.sh" --id 2026-01-02-h200-1 >"$work/log" 2>&1 || cod
 
 # A test that ends badly without a word counts as a failure; so does one that was skipped.
 rm "$RACE"
+cp "$tree/bundle/bin/gpu_shuffle_test" "$work/shuffle_test"
 stub "$tree/bundle/bin/gpu_shuffle_test" <<<'exit 134'
 code=0; "$tree/tools/gpu_run.sh" --id 2026-01-03-h200-1 >"$work/log" 2>&1 || code=$?
 [ "$code" = 1 ] || fail "a crash: exit code $code"
 grep -q '"failed": 1' "$tree/validation/runs/2026-01-03-h200-1/run.json" || fail "a crash is not recorded"
+
+# A benchmark that --minutes cut off leaves nothing behind, and is done in the next call.
+id=2026-01-04-h200-1 results=$tree/validation/runs/2026-01-04-h200-1
+cp "$work/shuffle_test" "$tree/bundle/bin/gpu_shuffle_test"
+touch "$CUT"
+code=0; "$tree/tools/gpu_run.sh" --id $id --minutes 1 >"$work/log" 2>&1 || code=$?
+[ "$code" = 75 ] || fail "a cut: exit code $code"
+[ ! -f "$results/bench/shuffle_cuda.exit" ] && [ ! -f "$results/bench.done" ] || fail "a cut counts as done"
+rm "$CUT"
+"$tree/tools/gpu_run.sh" >"$work/log" 2>&1 || fail "after a cut"
+[ "$(verdict $id)" = "pass 0" ] || fail "after a cut: $(verdict $id)"
+
+# What was found, and what was not looked for, make a run no pass.
+again() { rm -f "$results/run.json"; python3 "$tree/tools/gpu_record.py" "$results" >"$work/log" || fail "record"; }
+echo 77 >"$results/bench/shuffle_cuda.exit"; again
+[ "$(verdict $id)" = "pass 0" ] || fail "a skipped benchmark: $(verdict $id)"
+rm "$results"/sanitizer/racecheck.gpu_shuffle_test.exit; again
+[ "$(verdict $id)" = "partial None" ] || fail "a tool that did not run: $(verdict $id)"
+echo 1 >"$results/bench/shuffle_cuda.exit"; again
+[ "$(verdict $id)" = "fail None" ] || fail "a failing benchmark: $(verdict $id)"
 echo "gpu_run: as it should be"

@@ -14,7 +14,7 @@ import ledger_rules as rules
 RUN = {"id": "2026-01-15-h200-1", "commit": "a" * 40, "dirty": False, "result": "pass",
        "device": {"name": "NVIDIA H200"},
        "suites": [{"binary": "gpu_shuffle_test", "ran": 3, "failed": 0, "skipped": 0, "seconds": 1}],
-       "sanitizer": {"memcheck": 0, "racecheck": 0, "synccheck": 0, "initcheck": None},
+       "sanitizer": {"memcheck": 0, "racecheck": 0, "synccheck": 0, "initcheck": 0},
        "kernels": {"k": {"launches": 2, "ptx": "11"}}}
 
 
@@ -39,13 +39,14 @@ class OneRun(unittest.TestCase):
         self.refused("DATE-DEVICE-NUMBER", id="my run")
         self.refused("40 hex", commit="abc")
         self.refused("dirty", dirty=True)
-        self.refused("neither pass nor fail", result="ok")
+        self.refused("none of pass", result="ok")
         self.refused("without suites", suites=[])
         self.refused("suite", suites=[RUN["suites"][0] | {"failed": 1}])
         self.refused("suite", suites=[RUN["suites"][0] | {"skipped": 1}])
         self.refused("suite", suites=[RUN["suites"][0] | {"ran": 0}])
-        self.refused("racecheck", sanitizer={"racecheck": 4})
-        self.refused("unknown", sanitizer={"lint": 0})
+        self.refused("racecheck", sanitizer=RUN["sanitizer"] | {"racecheck": 4})
+        self.refused("unknown", sanitizer=RUN["sanitizer"] | {"lint": 0})
+        self.refused("without initcheck", sanitizer=RUN["sanitizer"] | {"initcheck": None})
         self.refused("launches", kernels={"k": {}})
 
     def test_a_missing_field(self):
@@ -56,6 +57,11 @@ class OneRun(unittest.TestCase):
     def test_a_failing_run_is_recorded_too(self):
         failed = run(result="fail", suites=[RUN["suites"][0] | {"failed": 1}], sanitizer={"memcheck": 3})
         self.assertEqual(rules.faults_of_run(failed), [])
+
+    def test_a_partial_run_is_recorded_and_makes_nothing_valid(self):
+        partial = run(result="partial", sanitizer=RUN["sanitizer"] | {"initcheck": None})
+        self.assertEqual(rules.faults_of_run(partial), [])
+        self.assertEqual(ledger.state_of("k", "11", [partial])[0], "never")
 
 
 class Book(unittest.TestCase):
