@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/batch_stream.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
+#include "engine/error.hpp"
 #include "engine/list_sampler.hpp"
 #include "kernels/batch_masks/batch_masks.hpp"
 #include "kernels/shuffle/shuffle.hpp"
@@ -59,6 +62,11 @@ BatchStream::BatchStream(const ModelData& data, const TrainConfig& train,
     if (task.list_size == 0) continue;
     list_size_ = task.list_size;
     lists_ = sample_lists(data.train.user, task.list_size, task.lists_per_user, train.seed);
+    if (lists_.empty()) {
+      throw Error(ExitCode::bad_data, "task.list_size",
+                  fmt::format("no user has {} training rows, so that there is no list", list_size_),
+                  "a smaller list_size");
+    }
   }
   const std::int64_t most = std::max(list_size_, train.batch_size / list_size_ * list_size_);
   batch_size_ = std::min(most, rows());

@@ -396,6 +396,9 @@ class Checker {
     if ((t.list_size > 0) != !t.group_by.empty()) {
       refuse(key_of("task", i, "list_size"), "\"group_by\" and \"list_size\" go together");
     }
+    if (t.list_size == 1) {
+      refuse(key_of("task", i, "list_size"), "a list has at least two rows");
+    }
   }
 
   void optimizer() const {

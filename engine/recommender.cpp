@@ -2,6 +2,7 @@
 #include "engine/recommender.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "engine/error.hpp"
@@ -137,7 +138,12 @@ AnswerSink Recommender::ranked(const std::vector<std::int32_t>& users, std::int6
     const std::vector<std::int32_t> user(items.size(), users[static_cast<std::size_t>(query)]);
     model_.model->score_pairs(ctx_, network, queries_of_answers(model_.data, user, contexts), items,
                               scores.data());
-    for (std::size_t i = 0; i < order.size(); ++i) order[i] = {-scores[i], items[i]};
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      if (!std::isfinite(scores[i])) {  // it has no place in an order
+        throw Error(ExitCode::numerical, "the ranking network", "its score is not finite");
+      }
+      order[i] = {-scores[i], items[i]};
+    }
     std::sort(order.begin(), order.end());  // equal scores: the smaller row first
     order.resize(std::min(order.size(), static_cast<std::size_t>(k)));
     std::vector<std::int32_t> best;

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "engine/batch_source.hpp"
+#include "engine/error.hpp"
 #include "kernels/step/step.hpp"
 
 namespace belfry {
@@ -106,8 +107,10 @@ class DeviceSteps : public StepQueue {
     // Of what the model and other programs leave: half of it stays for chunks of batches and scratch.
     const std::int64_t left = simt::free_memory();
     const bool possible = can_be_resident(stream);
-    require(possible || placement != DataPlacement::resident,
-            "StepQueue: lists and vectors cannot be resident; train.device_data = \"streamed\"");
+    if (!possible && placement == DataPlacement::resident) {
+      throw Error(ExitCode::usage, "train.device_data",
+                  "lists and vectors cannot lie on the device", "\"streamed\" passes them through");
+    }
     const std::int64_t masks = kSlots * kChunkSteps * stream.mask_capacity();
     const bool fits = possible && stream.data_bytes() + masks * 4 <= left / 2;
     if (placement == DataPlacement::streamed || (placement == DataPlacement::automatic && !fits)) {

@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 
+#include "engine/error.hpp"
 #include "tests/support/compare.hpp"
 #include "tests/support/generate.hpp"
 
@@ -347,6 +348,33 @@ TEST(BatchStream, WeightsGoWithTheirRows) {
     for (std::int64_t i = 0; i < b.queries; ++i) {
       EXPECT_EQ(b.weight[i], static_cast<float>(b.features[1].ids.ids[i]) / 8);
     }
+  }
+}
+
+TEST(BatchStream, ListsStayWhole) {
+  const Context ctx(Backend::cpu, 2);
+  const ModelData d = make_data(100, 5, 6);
+  TaskConfig task;
+  task.kind = TaskKind::ranking;
+  task.group_by = "user";
+  task.list_size = 4;
+  task.lists_per_user = 3;
+  const TrainConfig train = training(9);  // two lists and one row: two lists
+  BatchStream stream(d, train, {task});
+  EXPECT_EQ(stream.batch_size(), 8);
+  for (std::int64_t step = 0; step < stream.steps_per_epoch(); ++step) {
+    const Batch& b = stream.make(ctx, 0, step);
+    ASSERT_EQ(b.queries % 4, 0);
+    for (std::int64_t i = 0; i < b.queries; ++i) {  // feature 0: the user's row
+      EXPECT_EQ(b.features[0].ids.ids[i], b.features[0].ids.ids[i / 4 * 4]) << step << " " << i;
+    }
+  }
+  task.list_size = 101;
+  try {
+    BatchStream(d, train, {task});
+    ADD_FAILURE() << "no user has that many rows";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.code(), ExitCode::bad_data);
   }
 }
 

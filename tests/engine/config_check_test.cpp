@@ -232,6 +232,8 @@ TEST(ConfigCheck, RankingTasks) {
        "m.toml:11:1: this loss compares the rows of a list"},
       {model(head, "score='rating'\ngroup_by='item'\n"), "m.toml:14:10: lists can be grouped by"},
       {model(head, "score='rating'\nlist_size=5\n"), "m.toml:14:11: \"group_by\" and"},
+      {model(head, "score='rating'\ngroup_by='user'\nlist_size=1\n"),
+       "m.toml:15:11: a list has at least two rows"},
       {model(head, "score='rating'\n[index]\nrank_by='x'\n"),
        "m.toml:15:9: no ranking task has the score \"x\""},
       {model(head, "score='rating'\n[train]\nearly_stop={metric='recall@20'}\n"),
