@@ -88,6 +88,15 @@ void verify_first_step(Problem& p) {
         want = -0.5 * std::sqrt(0.001) / 0.1 * m / (std::sqrt(v) + eps);
         break;
       }
+      case OptimizerKind::rmsprop:
+        want = -0.5 * g / std::sqrt(0.9 * 0.125 + 0.1 * g * g + eps);
+        break;
+      case OptimizerKind::ftrl:
+        want = -(0.125 + g) / (std::sqrt(0.125 + g * g) / 0.5);  // 1/8 in the linear term, too
+        break;
+      case OptimizerKind::clippy_adagrad:  // not clipped: the threshold is high
+        want = -0.5 * g / std::sqrt(0.125 + eps);
+        break;
     }
     ok = ok && std::abs(p.w.data()[i] - want) < 1e-4;
   }
@@ -136,13 +145,18 @@ void register_all() {
   momentum.momentum = 0.9f;
   OptimizerOptions amsgrad = options_of(OptimizerKind::adam);
   amsgrad.amsgrad = true;
+  OptimizerOptions clippy = options_of(OptimizerKind::clippy_adagrad);
+  clippy.absolute_threshold = 100;
   const std::pair<const char*, OptimizerOptions> all[] = {
       {"sgd", options_of(OptimizerKind::sgd)},
       {"momentum", momentum},
       {"adagrad", options_of(OptimizerKind::adagrad)},
       {"rowwise_adagrad", options_of(OptimizerKind::rowwise_adagrad)},
       {"adam", options_of(OptimizerKind::adam)},
-      {"amsgrad", amsgrad}};
+      {"amsgrad", amsgrad},
+      {"rmsprop", options_of(OptimizerKind::rmsprop)},
+      {"ftrl", options_of(OptimizerKind::ftrl)},
+      {"clippy", clippy}};
   for (const auto& [name, options] : all) {
     const std::string label(name);
     benchmark::RegisterBenchmark((label + "_dense").c_str(), dense, options)

@@ -11,9 +11,10 @@ struct Kind {
   OptimizerKind kind;
   const char* name;
 };
-constexpr Kind kKinds[] = {{OptimizerKind::sgd, "SGD"},
-                           {OptimizerKind::adagrad, "Adagrad"},
-                           {OptimizerKind::adam, "Adam"}};
+constexpr Kind kKinds[] = {
+    {OptimizerKind::sgd, "SGD"},   {OptimizerKind::adagrad, "Adagrad"},
+    {OptimizerKind::adam, "Adam"}, {OptimizerKind::rmsprop, "RMSprop"},
+    {OptimizerKind::ftrl, "FTRL"}, {OptimizerKind::clippy_adagrad, "ClippyAdagrad"}};
 
 struct Problem {
   OptimizerOptions options;
@@ -62,9 +63,7 @@ void run(CudaBench& bench) {
   }
 }
 
+const CudaBenchmark kBenchmark("optimizer_step", run);
+
 }  // namespace
 }  // namespace belfry::bench
-
-int main(int argc, char** argv) {
-  return belfry::bench::cuda_bench_main("optimizer_step", argc, argv, belfry::bench::run);
-}

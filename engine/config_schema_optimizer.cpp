@@ -2,6 +2,8 @@
 // [optimizer], [[optimizer.group]] and schedules of the model file.
 #include "engine/config_schema.hpp"
 
+#include <limits>
+
 namespace belfry::schema {
 namespace {
 
@@ -9,8 +11,12 @@ const Words<OptimizerKind> kOptimizers{"optimizer kind",
                                        {{OptimizerKind::adam, "adam"},
                                         {OptimizerKind::adagrad, "adagrad"},
                                         {OptimizerKind::rowwise_adagrad, "rowwise-adagrad"},
-                                        {OptimizerKind::sgd, "sgd"}},
-                                       {"rmsprop", "ftrl", "clippy-adagrad"}};
+                                        {OptimizerKind::sgd, "sgd"},
+                                        {OptimizerKind::rmsprop, "rmsprop"},
+                                        {OptimizerKind::ftrl, "ftrl"},
+                                        {OptimizerKind::clippy_adagrad, "clippy-adagrad"}},
+                                       {}};
+constexpr Range kNotPositive{-std::numeric_limits<double>::infinity(), 0, false, false};
 const Words<SparseUpdate> kSparse{
     "sparse update", {{SparseUpdate::lazy, "lazy"}, {SparseUpdate::exact, "exact"}}, {}};
 const Words<EpsilonPlace> kEpsilonPlaces{
@@ -49,6 +55,43 @@ Field groups(OptimizerConfig& c, const std::string& preset) {
                 });
   };
   return f;
+}
+
+/// Keys of one kind alone.
+Fields special_fields(OptimizerOptions& o) {
+  const bool rmsprop = o.kind == OptimizerKind::rmsprop, ftrl = o.kind == OptimizerKind::ftrl;
+  const bool clippy = o.kind == OptimizerKind::clippy_adagrad;
+  const std::string of_rmsprop = "kind = \"rmsprop\"", of_ftrl = "kind = \"ftrl\"";
+  const std::string of_clippy = "kind = \"clippy-adagrad\"";
+  return {
+      when(rmsprop, of_rmsprop, real("rho", o.rho, kBelowOne, "decay of the mean square")),
+      when(rmsprop, of_rmsprop,
+           flag("centered", o.centered, "divide by the variance, not the mean square")),
+      when(ftrl, of_ftrl,
+           real("learning_rate_power", o.learning_rate_power, kNotPositive,
+                "how the rate falls with the sums of squares")),
+      when(ftrl, of_ftrl, real("l1_regularization_strength", o.l1, kNotNegative, "")),
+      when(ftrl, of_ftrl, real("l2_regularization_strength", o.l2, kNotNegative, "")),
+      when(ftrl, of_ftrl,
+           real("l2_shrinkage_regularization_strength", o.l2_shrinkage, kNotNegative,
+                "l2 that only the linear term sees")),
+      when(ftrl, of_ftrl, real("beta", o.beta, kNotNegative, "added to the roots of the sums")),
+      when(clippy, of_clippy,
+           real("variable_relative_threshold", o.variable_relative_threshold, kNotNegative,
+                "share of its value that a weight moves by at most")),
+      when(clippy, of_clippy,
+           real("accumulator_relative_threshold", o.accumulator_relative_threshold, kNotNegative,
+                "the same of 1 / root of its sum of squares")),
+      when(clippy, of_clippy,
+           real("absolute_threshold", o.absolute_threshold, kNotNegative,
+                "added to both: what a weight of 0 may move by")),
+      when(clippy, of_clippy,
+           flag("clip_accumulator_update", o.clip_accumulator_update,
+                "sum the squares of clipped gradients")),
+      when(clippy, of_clippy,
+           flag("use_standard_accumulator_update", o.use_standard_accumulator_update,
+                "sum the squares before the step, as Adagrad does")),
+  };
 }
 
 }  // namespace
@@ -90,38 +133,47 @@ Fields fields(OptimizerGroupConfig& c, bool group) {
   using K = OptimizerKind;
   OptimizerOptions& o = c.options;
   const bool sgd = o.kind == K::sgd, adam = o.kind == K::adam, adagrad = o.kind == K::adagrad;
-  const bool accumulates = adagrad || o.kind == K::rowwise_adagrad;
+  const bool rmsprop = o.kind == K::rmsprop, ftrl = o.kind == K::ftrl;
   const std::string of_sgd = "kind = \"sgd\"", of_adam = "kind = \"adam\"";
-  const std::string of_adagrad = "kind = \"adagrad\"";
-  const std::string of_accumulator = "kind = \"adagrad\" or \"rowwise-adagrad\"";
+  const std::string of_momentum = "kind = \"sgd\" or \"rmsprop\"";
+  const std::string of_place = "kind = \"adagrad\" or \"rmsprop\"";
+  const std::string of_accumulator =
+      "kind = \"adagrad\", \"rowwise-adagrad\", \"ftrl\" or \"clippy-adagrad\"";
   Fields list;
   if (group) list.push_back(text("match", c.match, "parameters, by name with * and ?"));
   const Fields rest = {
       kind(choice("kind", o.kind, kOptimizers, "the update rule")),
       real("learning_rate", c.learning_rate, kPositive,
-           "step size (unset: sgd 0.01, adagrad and rowwise-adagrad 0.1, adam 0.01, 0.001 under "
-           "tfrs)"),
-      when(accumulates, of_accumulator,
+           "step size (unset: adagrad and rowwise-adagrad 0.1, sgd 0.01, adam 0.01, under tfrs "
+           "0.001, others 0.001)"),
+      when(has_accumulator(o), of_accumulator,
            real("initial_accumulator_value", c.initial_accumulator_value, kNotNegative,
                 "first value of the sums of squares")),
-      when(sgd, of_sgd, real("momentum", o.momentum, kBelowOne, "share of the last step")),
+      when(sgd || rmsprop, of_momentum,
+           real("momentum", o.momentum, kBelowOne, "share of the last step")),
       when(sgd, of_sgd, flag("nesterov", o.nesterov, "look ahead along the momentum")),
       when(adam, of_adam, real("beta_1", o.beta_1, kBelowOne, "decay of the mean")),
       when(adam, of_adam, real("beta_2", o.beta_2, kBelowOne, "decay of the mean square")),
-      when(!sgd, "another kind than \"sgd\"",
+      when(!sgd && !ftrl, "another kind than \"sgd\" and \"ftrl\"",
            real("epsilon", o.epsilon, kPositive, "keeps the divisor away from 0")),
-      when(adagrad, of_adagrad,
+      when(adagrad || rmsprop, of_place,
            choice("epsilon_place", o.epsilon_place, kEpsilonPlaces, "where it is added")),
       when(adam, of_adam, flag("amsgrad", o.amsgrad, "divide by the largest mean square so far")),
       when(adam, of_adam,
            real("weight_decay", o.weight_decay, kNotNegative, "decoupled: w -= rate * decay * w")),
+  };
+  const Fields special = special_fields(o);
+  const Fields last = {
       choice("sparse_update", o.sparse, kSparse,
-             "table rows without a gradient stay (lazy) or follow their momentum (exact)"),
+             "table rows without a gradient stay (lazy) or follow their momentum, as dense ones do "
+             "(exact)"),
       table(
           "schedule", "[optimizer.schedule]", [&c] { return fields(c.schedule); },
           "of the learning rate over the steps"),
   };
-  list.insert(list.end(), rest.begin(), rest.end());
+  for (const Fields* part : {&rest, &special, &last}) {
+    list.insert(list.end(), part->begin(), part->end());
+  }
   return list;
 }
 

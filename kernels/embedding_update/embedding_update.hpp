@@ -30,15 +30,15 @@ void check_embedding_update_arguments(const OptimizerOptions& options,
                                       const OptimizerSlots& slots);
 
 /// The update of a table by all its uses in a step: embedding_bag_grad and optimizer_step in one, to the bit. Where
-/// the rule moves listed rows alone (not moves_every_row) the device sums and updates a row in registers, and no
-/// gradient passes through memory but the chunks of rows with more than kEmbeddingGradChunk places.
+/// the rule moves listed rows alone, each by its own gradient (not moves_every_row, needs_whole_gradient), the
+/// device sums and updates a row in registers, and no gradient passes through memory but the chunks of rows with more than kEmbeddingGradChunk places.
 /// Shapes       uses as in embedding_bag_grad, plan of their ids (row_plan), table [V,D] f32 or bf16, slots as in
 ///              optimizer_step
 /// Empty        no ids: as a gradient of zeros; V = 0 or D = 0: no-op
 /// Aliasing     nothing overlaps
 /// Cost         nnz D floats read; table and slots of the plan's rows read and written once: memory-bound
-/// Scratch      nnz / 32 rows of D floats from the arena; on the CPU, and where every row moves, plan.capacity
-///              rows more
+/// Scratch      nnz / 32 rows of D floats from the arena; on the CPU, where every row moves, and for
+///              clippy_adagrad plan.capacity rows more
 /// Numerics, Determinism, Faults   those of the two ops
 inline void embedding_update(const Context& ctx, const OptimizerOptions& options,
                              std::span<const TableUse> uses, const RowPlan& plan,

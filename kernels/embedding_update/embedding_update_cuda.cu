@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     if (grid_thread() == 0) raise_status(task.state, kStatusIdOutOfRange);
     return;
   }
-  const Rule rule = rule_of_step<Rule>(task.options, task.state);
+  const Rule rule = rule_of_step<Rule>(task);
   const RoundingKey key = key_of(task);
   const RowLanes at = row_lanes(lanes);
   std::uint32_t top = 0;
@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     update_long_rows(RowPlan plan, const __grid_constant__ ParameterTask<T> task, LongRows chunks,
                      int lanes) {
   if (planned_rows(plan, task.parameter.rows) < 0) return;  // reported by the first pass
-  const Rule rule = rule_of_step<Rule>(task.options, task.state);
+  const Rule rule = rule_of_step<Rule>(task);
   const RoundingKey key = key_of(task);
   const RowLanes at = row_lanes(lanes);
   std::uint32_t top = 0;
@@ -251,7 +251,8 @@ void queue_rowwise(Launch<T>& launch) {
   }
 }
 
-/// The two ops after each other: where every row moves, or a row does not fit into a group's registers.
+/// The two ops after each other: where every row moves, a move depends on other rows, or a row does not fit into a
+/// group's registers.
 template <class T>
 void update_by_gradient(const Context& ctx, const OptimizerOptions& options,
                         std::span<const TableUse> uses, const RowPlan& plan, Matrix<T> table,
@@ -275,7 +276,7 @@ void update(const Context& ctx, const OptimizerOptions& options, std::span<const
   const bool rowwise = options.kind == OptimizerKind::rowwise_adagrad;
   const bool too_wide =
       rowwise && (columns == 1 || table.cols > std::int64_t{kMostTiles<T>} * kWarp * kWidest);
-  if (moves_every_row(options) || too_wide) {
+  if (moves_every_row(options) || needs_whole_gradient(options) || too_wide) {
     return update_by_gradient(ctx, options, uses, plan, table, slots);
   }
   if (plan.nnz == 0 || plan.capacity == 0) return;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loops below are plain C++ over the rules of update_rules.hpp, compiled once per instruction
-// set; the compiler vectorises them, so there is one text of the maths. (This file is built with
-// -fno-math-errno and -fno-trapping-math, without which a root or a select stays scalar.)
+// optimizer_step on the CPU: tiles of rows on threads. SGD, Adagrad and Adam are here, compiled once an
+// instruction set from the loops of update_loops-inl.hpp; the other kinds in later_rules_cpu.cpp.
 #include "kernels/optimizer_step/optimizer_step.hpp"
 
 #include <algorithm>
-#include <bit>
+#include <numeric>
 
 #include "kernels/core/parallel.hpp"
 #include "kernels/optimizer_step/update_rules.hpp"
+#include "kernels/optimizer_step/update_task.hpp"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/optimizer_step/optimizer_step_cpu.cpp"
@@ -16,246 +16,10 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#ifndef BELFRY_OPTIMIZER_STEP_TYPES
-#define BELFRY_OPTIMIZER_STEP_TYPES
-namespace belfry::cpu {
-
-/// What a tile of rows works on.
-struct UpdateTask {
-  OptimizerOptions options;
-  const StepState* state = nullptr;
-  Matrix<float> parameter;
-  Matrix<bf16> narrow;  ///< the parameter, where it is stored in bf16
-  OptimizerSlots slots;
-  Matrix<const float> gradient;  ///< row i belongs to rows[i], or to row i
-  bool dense = true;             ///< no list of rows (an empty list may be null, too)
-  const std::int32_t* rows = nullptr;
-  std::int64_t listed = 0;  ///< entries of rows
-  bool all_rows = false;    ///< rows that are not listed get a zero gradient
-};
-
-}  // namespace belfry::cpu
-#endif
+#include "kernels/optimizer_step/update_loops-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace belfry::cpu::HWY_NAMESPACE {
-
-/// Bits of |x|; at least kInfinite where x is infinite or NaN. Integer, so that a maximum over a row
-/// stays cheap and exact.
-inline std::uint32_t Magnitude(float x) {
-  return std::bit_cast<std::uint32_t>(x) & 0x7FFFFFFFu;
-}
-inline std::uint32_t Larger(std::uint32_t a, std::uint32_t b) {
-  return a > b ? a : b;
-}
-constexpr std::uint32_t kInfinite = 0x7F800000u;
-
-constexpr std::int64_t kPrefetchRows = 6;
-
-template <int kSlots>
-struct Span {
-  float* w;
-  float* slot[kSlots > 0 ? kSlots : 1];
-};
-
-/// Updates n contiguous elements; kZero: their gradient is zero. Returns the largest magnitude of a
-/// new value. Elements pass through locals: a conditional store would keep the loop scalar.
-template <int kSlots, bool kZero, class Rule>
-std::uint32_t UpdateElements(const Rule& rule, float* HWY_RESTRICT w, float* HWY_RESTRICT a,
-                             float* HWY_RESTRICT b, float* HWY_RESTRICT c,
-                             const float* HWY_RESTRICT g, std::int64_t n) {
-  std::uint32_t top = 0;
-  for (std::int64_t i = 0; i < n; ++i) {
-    const float gi = kZero ? 0.0f : g[i];
-    float wi = w[i];
-    if constexpr (kSlots == 0) {
-      rule(gi, wi);
-    } else if constexpr (kSlots == 1) {
-      float ai = a[i];
-      rule(gi, wi, ai);
-      top = Larger(top, Magnitude(ai));
-      a[i] = ai;
-    } else {
-      float ai = a[i], bi = b[i];
-      if constexpr (kSlots == 2) {
-        rule(gi, wi, ai, bi);
-      } else {
-        float ci = c[i];
-        rule(gi, wi, ai, bi, ci);
-        c[i] = ci;
-      }
-      top = Larger(top, Larger(Magnitude(ai), Magnitude(bi)));
-      a[i] = ai;
-      b[i] = bi;
-    }
-    top = Larger(top, Magnitude(wi));
-    w[i] = wi;
-  }
-  return top;
-}
-
-template <int kSlots, bool kZero, class Rule>
-std::uint32_t UpdateSpan(const Rule& rule, const Span<kSlots>& span, const float* g,
-                         std::int64_t n) {
-  return UpdateElements<kSlots, kZero>(rule, span.w, kSlots > 0 ? span.slot[0] : nullptr,
-                                       kSlots > 1 ? span.slot[1] : nullptr,
-                                       kSlots > 2 ? span.slot[2] : nullptr, g, n);
-}
-
-template <int kSlots>
-Span<kSlots> SpanAt(const UpdateTask& task, std::int64_t row) {
-  const Matrix<float>* slots[3] = {&task.slots.first, &task.slots.second, &task.slots.third};
-  Span<kSlots> span{task.parameter.row(row), {}};
-  for (int s = 0; s < kSlots; ++s) span.slot[s] = slots[s]->row(row);
-  return span;
-}
-
-template <int kSlots>
-bool Contiguous(const UpdateTask& task) {
-  const Matrix<float>* slots[3] = {&task.slots.first, &task.slots.second, &task.slots.third};
-  bool all = task.parameter.contiguous();
-  for (int s = 0; s < kSlots; ++s) all = all && slots[s]->contiguous();
-  return all;
-}
-
-/// Rows first .. end-1, none of which has a gradient.
-template <int kSlots, class Rule>
-std::uint32_t UpdateZeroRows(const Rule& rule, const UpdateTask& task, bool contiguous,
-                             std::int64_t first, std::int64_t end) {
-  const std::int64_t width = task.parameter.cols;
-  if (first >= end) return 0;
-  if (contiguous) {
-    return UpdateSpan<kSlots, true>(rule, SpanAt<kSlots>(task, first), nullptr,
-                                    (end - first) * width);
-  }
-  std::uint32_t top = 0;
-  for (std::int64_t row = first; row < end; ++row) {
-    top = Larger(top, UpdateSpan<kSlots, true>(rule, SpanAt<kSlots>(task, row), nullptr, width));
-  }
-  return top;
-}
-
-/// Rows first .. end-1 of the parameter, all of them; those not listed with a zero gradient.
-template <int kSlots, class Rule>
-std::uint32_t UpdateAllRows(const Rule& rule, const UpdateTask& task, std::int64_t first,
-                            std::int64_t end) {
-  const std::int64_t width = task.parameter.cols;
-  const bool contiguous = Contiguous<kSlots>(task);
-  if (task.dense && contiguous && task.gradient.contiguous()) {
-    return UpdateSpan<kSlots, false>(rule, SpanAt<kSlots>(task, first), task.gradient.row(first),
-                                     (end - first) * width);
-  }
-  std::uint32_t top = 0;
-  if (task.dense) {
-    for (std::int64_t row = first; row < end; ++row) {
-      top = Larger(top, UpdateSpan<kSlots, false>(rule, SpanAt<kSlots>(task, row),
-                                                  task.gradient.row(row), width));
-    }
-    return top;
-  }
-  const std::int32_t* last = task.rows + task.listed;
-  const std::int32_t* at = std::lower_bound(task.rows, last, first);
-  for (std::int64_t row = first; row < end; ++at) {
-    const std::int64_t next = at != last && *at < end ? *at : end;
-    top = Larger(top, UpdateZeroRows<kSlots>(rule, task, contiguous, row, next));
-    if (next == end) break;
-    top = Larger(top, UpdateSpan<kSlots, false>(rule, SpanAt<kSlots>(task, next),
-                                                task.gradient.row(at - task.rows), width));
-    row = next + 1;
-  }
-  return top;
-}
-
-HWY_INLINE void PrefetchRow(const float* row, std::int64_t width) {
-  for (std::int64_t d = 0; d < width && d < 128; d += 16) __builtin_prefetch(row + d, 1);
-}
-
-/// Entries first .. end-1 of the list of rows; all other rows stay as they are.
-template <int kSlots, class Rule>
-std::uint32_t UpdateListedRows(const Rule& rule, const UpdateTask& task, std::int64_t first,
-                               std::int64_t end) {
-  const std::int64_t width = task.parameter.cols;
-  std::uint32_t top = 0;
-  for (std::int64_t i = first; i < end; ++i) {
-    if (i + kPrefetchRows < end) {  // the table's rows lie anywhere; the gradient is a stream
-      const Span<kSlots> ahead = SpanAt<kSlots>(task, task.rows[i + kPrefetchRows]);
-      PrefetchRow(ahead.w, width);
-      for (int s = 0; s < kSlots; ++s) PrefetchRow(ahead.slot[s], width);
-    }
-    top = Larger(top, UpdateSpan<kSlots, false>(rule, SpanAt<kSlots>(task, task.rows[i]),
-                                                task.gradient.row(i), width));
-  }
-  return top;
-}
-
-/// Columns of a bf16 row that are updated at a time.
-constexpr std::int64_t kNarrowTile = 256;
-static_assert(kNarrowTile % kRoundingColumns == 0);
-
-/// Columns column .. column + n - 1 of a row in bf16, as float32 while update(w) works on them.
-template <class F>
-std::uint32_t UpdateNarrow(const UpdateTask& task, std::int64_t row, std::int64_t column,
-                           std::int64_t n, F&& update) {
-  bf16* stored = task.narrow.row(row) + column;
-  float w[kNarrowTile];
-  for (std::int64_t d = 0; d < n; ++d) w[d] = to_float(stored[d]);
-  const std::uint32_t top = update(w);
-  const RoundingKey key = rounding_key(task.state->seed, task.state->step, task.options.table);
-  for (std::int64_t d = 0; d < n; d += kRoundingColumns) {
-    const Philox4 words = rounding_words(key, row, column + d, task.narrow.cols);
-    for (std::int64_t i = d; i < std::min(n, d + kRoundingColumns); ++i) {
-      stored[i] = round_stochastic(w[i], rounding_noise(words, i));
-    }
-  }
-  return top;
-}
-
-/// One row of a parameter in bf16. g: its gradient; null: zero.
-template <int kSlots, class Rule>
-std::uint32_t UpdateNarrowRow(const Rule& rule, const UpdateTask& task, std::int64_t row,
-                              const float* g) {
-  const Matrix<float>* slots[3] = {&task.slots.first, &task.slots.second, &task.slots.third};
-  std::uint32_t top = 0;
-  for (std::int64_t column = 0; column < task.narrow.cols; column += kNarrowTile) {
-    const std::int64_t n = std::min(kNarrowTile, task.narrow.cols - column);
-    top = Larger(top, UpdateNarrow(task, row, column, n, [&](float* w) {
-                   Span<kSlots> span{w, {}};
-                   for (int s = 0; s < kSlots; ++s) span.slot[s] = slots[s]->row(row) + column;
-                   return g == nullptr ? UpdateSpan<kSlots, true>(rule, span, nullptr, n)
-                                       : UpdateSpan<kSlots, false>(rule, span, g + column, n);
-                 }));
-  }
-  return top;
-}
-
-template <int kSlots, class Rule>
-std::uint32_t UpdateNarrowRows(const Rule& rule, const UpdateTask& task, std::int64_t first,
-                               std::int64_t end) {
-  std::uint32_t top = 0;
-  if (!task.all_rows) {
-    for (std::int64_t i = first; i < end; ++i) {
-      top = Larger(top, UpdateNarrowRow<kSlots>(rule, task, task.rows[i], task.gradient.row(i)));
-    }
-    return top;
-  }
-  const std::int32_t* last = task.rows + task.listed;
-  const std::int32_t* at = std::lower_bound(task.rows, last, first);
-  for (std::int64_t row = first; row < end; ++row) {
-    const bool listed = at != last && *at == row;
-    const float* g = listed ? task.gradient.row(at++ - task.rows) : nullptr;
-    top = Larger(top, UpdateNarrowRow<kSlots>(rule, task, row, g));
-  }
-  return top;
-}
-
-template <int kSlots, class Rule>
-std::uint32_t Update(const Rule& rule, const UpdateTask& task, std::int64_t first,
-                     std::int64_t end) {
-  if (task.narrow.data != nullptr) return UpdateNarrowRows<kSlots>(rule, task, first, end);
-  const bool every_row = task.dense || task.all_rows;
-  return every_row ? UpdateAllRows<kSlots>(rule, task, first, end)
-                   : UpdateListedRows<kSlots>(rule, task, first, end);
-}
 
 /// w -= rate g / root over one row.
 inline std::uint32_t MoveRow(float* HWY_RESTRICT w, const float* HWY_RESTRICT g, float rate,
@@ -330,6 +94,10 @@ bool UpdateTile(const UpdateTask& task, std::int64_t first, std::int64_t end) {
                       : Update<2>(AdamRule{c}, task, first, end);
       break;
     }
+    case OptimizerKind::rmsprop:
+    case OptimizerKind::ftrl:
+    case OptimizerKind::clippy_adagrad:
+      break;  // update_later_tile
   }
   return top < kInfinite;
 }
@@ -349,6 +117,12 @@ int slot_count(const OptimizerOptions& options) {
       return 1;
     case OptimizerKind::adam:
       return options.amsgrad ? 3 : 2;
+    case OptimizerKind::rmsprop:
+      return 1 + (options.centered ? 1 : 0) + (options.momentum != 0.0f ? 1 : 0);
+    case OptimizerKind::ftrl:
+      return 2;
+    case OptimizerKind::clippy_adagrad:
+      return 1;
   }
   return 0;
 }
@@ -362,10 +136,19 @@ void check_optimizer_arguments(const OptimizerOptions& options, std::int64_t row
   const auto fraction = [](float x) { return x >= 0.0f && x < 1.0f; };
   require(options.group >= 0 && options.group < kMaxParameterGroups,
           "optimizer_step: the group number lies outside the step state");
-  require(fraction(options.momentum) && fraction(options.beta_1) && fraction(options.beta_2),
-          "optimizer_step: momentum and betas must lie in [0, 1)");
+  require(fraction(options.momentum) && fraction(options.beta_1) && fraction(options.beta_2) &&
+              fraction(options.rho),
+          "optimizer_step: momentum, betas and rho must lie in [0, 1)");
   require(options.epsilon >= 0.0f && options.weight_decay >= 0.0f,
           "optimizer_step: epsilon and weight decay must not be negative");
+  require(options.learning_rate_power <= 0.0f && options.l1 >= 0.0f && options.l2 >= 0.0f &&
+              options.l2_shrinkage >= 0.0f && options.beta >= 0.0f,
+          "optimizer_step: FTRL's power must not be above 0, its strengths and beta not below");
+  require(options.variable_relative_threshold >= 0.0f &&
+              options.accumulator_relative_threshold >= 0.0f && options.absolute_threshold >= 0.0f,
+          "optimizer_step: thresholds must not be negative");
+  require(!(options.clip_accumulator_update && options.use_standard_accumulator_update),
+          "optimizer_step: an accumulator that is updated before the clipping cannot be clipped");
   const Matrix<float>* slot[3] = {&slots.first, &slots.second, &slots.third};
   for (int s = 0; s < slot_count(options); ++s) {
     require(slot[s]->rows == rows && slot[s]->cols == slot_width(options, width),
@@ -388,12 +171,46 @@ namespace {
 
 constexpr std::int64_t kTileElements = 16384;
 
-void run(const Context& ctx, const UpdateTask& task, std::int64_t rows, std::int64_t width) {
-  if (rows == 0 || width == 0) return;
-  const std::int64_t tile_rows = std::max<std::int64_t>(1, kTileElements / width);
-  parallel_for(ctx, (rows + tile_rows - 1) / tile_rows, [&](std::int64_t tile, int) {
-    const std::int64_t first = tile * tile_rows, end = std::min(rows, first + tile_rows);
-    if (!HWY_DYNAMIC_DISPATCH(UpdateTile)(task, first, end)) ctx.raise(kStatusNonFinite);
+std::int64_t tile_rows(std::int64_t width) {
+  return std::max<std::int64_t>(1, kTileElements / width);
+}
+std::int64_t tiles_of(std::int64_t rows, std::int64_t width) {
+  return rows == 0 || width == 0 ? 0 : (rows + tile_rows(width) - 1) / tile_rows(width);
+}
+
+/// Calls f(tile, first row, end) for every tile, on threads.
+template <class F>
+void for_tiles(const Context& ctx, std::int64_t rows, std::int64_t width, F&& f) {
+  parallel_for(ctx, tiles_of(rows, width), [&](std::int64_t tile, int) {
+    f(tile, tile * tile_rows(width), std::min(rows, (tile + 1) * tile_rows(width)));
+  });
+}
+
+/// The part of their moves that all elements make.
+float clipping_factor(const Context& ctx, const UpdateTask& task, std::int64_t rows,
+                      std::int64_t width) {
+  ArenaScope scope(ctx);
+  const std::int64_t tiles = tiles_of(rows, width);
+  auto* shares = ctx.arena().take<std::uint32_t>(tiles);
+  for_tiles(ctx, rows, width, [&](std::int64_t tile, std::int64_t first, std::int64_t end) {
+    shares[tile] = least_clippy_share(task, first, end);
+  });
+  return float_of_bits(std::accumulate(shares, shares + tiles, kWholeMove,
+                                       [](auto a, auto b) { return std::min(a, b); }));
+}
+
+void run(const Context& ctx, UpdateTask task, std::int64_t rows, std::int64_t width) {
+  using enum OptimizerKind;
+  const OptimizerKind kind = task.options.kind;
+  if (kind == clippy_adagrad) {
+    task.clip_factor = clipping_factor(ctx, task, rows, width);
+    if (task.slots.clipping_factor != nullptr) *task.slots.clipping_factor = task.clip_factor;
+  }
+  const bool later = kind == rmsprop || kind == ftrl || kind == clippy_adagrad;
+  for_tiles(ctx, rows, width, [&](std::int64_t, std::int64_t first, std::int64_t end) {
+    const bool finite = later ? update_later_tile(task, first, end)
+                              : HWY_DYNAMIC_DISPATCH(UpdateTile)(task, first, end);
+    if (!finite) ctx.raise(kStatusNonFinite);
   });
 }
 
@@ -411,7 +228,7 @@ void run_listed(const Context& ctx, UpdateTask task, const RowGradient& gradient
     ctx.raise(kStatusIdOutOfRange);  // ascending, so the ends speak for all
     return;
   }
-  if (table_rows == 0) return;
+  if (table_rows == 0 || width == 0) return;
   run(ctx, task, task.all_rows ? table_rows : task.listed, width);
 }
 
@@ -419,6 +236,7 @@ void run_listed(const Context& ctx, UpdateTask task, const RowGradient& gradient
 
 void optimizer_step(const Context& ctx, const OptimizerOptions& options, Matrix<float> parameter,
                     Matrix<const float> gradient, const OptimizerSlots& slots) {
+  if (parameter.empty()) return;
   UpdateTask task;
   task.options = options;
   task.state = ctx.state();

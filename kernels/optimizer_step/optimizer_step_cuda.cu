@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     if (grid_thread() == 0) raise_status(task.state, kStatusIdOutOfRange);
     return;
   }
-  const Rule rule = rule_of_step<Rule>(task.options, task.state);
+  const Rule rule = rule_of_step<Rule>(task);
   const RoundingKey key = key_of(task);
   const RowLanes at = row_lanes(lanes);
   const std::int64_t tiles = gradient.tiles_a_row;
@@ -83,6 +83,50 @@ __global__ void __launch_bounds__(kThreads, 2)
     }
   }
   if (top >= kInfinite) raise_status(task.state, kStatusNonFinite);
+}
+
+/// For each block the least clippy_share of the elements that it looks at.
+template <class T, int kColumns>
+__global__ void __launch_bounds__(kThreads)
+    clippy_shares(ParameterTask<T> task, GradientTask gradient, int lanes, std::uint32_t* shares) {
+  SIMT_SHARED_ARRAY(std::uint32_t, scratch, [kThreads / kWarp]);
+  const std::int64_t listed = listed_rows(gradient, task.parameter.rows);
+  const ClippyConstants constants = clippy_constants(task.options, *task.state);
+  const ClippyAccumulator mode = clippy_accumulator(task.options);
+  const RowLanes at = row_lanes(lanes);
+  const std::int64_t tiles = gradient.tiles_a_row;
+  // Of a list that is refused (listed -1, by the update) nothing is looked at.
+  const std::int64_t units = gradient.mode == Rows::listed ? listed * tiles : gradient.units;
+  std::uint32_t least = kWholeMove;
+  for (std::int64_t unit = at.group; unit < units; unit += at.groups) {
+    const std::int64_t item = tiles == 1 ? unit : unit / tiles;
+    const std::int64_t column = ((unit - item * tiles) * lanes + at.lane) * kColumns;
+    if (column >= task.parameter.cols) continue;
+    const std::int64_t row = gradient.mode == Rows::listed ? gradient.rows[item] : item;
+    const auto g = load_pack<kColumns>(gradient.values.row(item) + column);
+    const auto w = load_pack<kColumns>(task.parameter.row(row) + column);
+    const auto a = load_pack<kColumns>(task.slots[0].row(row) + column);
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) {
+      const std::uint32_t share =
+          clippy_share(constants, g.v[c], w.v[c], clippy_scale(mode, g.v[c], a.v[c]));
+      least = Min{}(least, share);
+    }
+  }
+  least = block_reduce<kThreads>(least, Min{}, scratch);
+  if (threadIdx.x == 0) shares[blockIdx.x] = least;
+}
+
+/// One block. The part of their moves that all elements make; n may be 0. The places may be null.
+__global__ void __launch_bounds__(kThreads)
+    clippy_factor(const std::uint32_t* shares, std::int64_t n, float* factor, float* exported) {
+  SIMT_SHARED_ARRAY(std::uint32_t, scratch, [kThreads / kWarp]);
+  std::uint32_t least = kWholeMove;
+  for (std::int64_t i = threadIdx.x; i < n; i += kThreads) least = Min{}(least, shares[i]);
+  least = block_reduce<kThreads>(least, Min{}, scratch);
+  if (threadIdx.x != 0) return;
+  if (factor != nullptr) *factor = float_of_bits(least);
+  if (exported != nullptr) *exported = float_of_bits(least);
 }
 
 /// A group a row, which it reads twice: for the mean square, then for the move.
@@ -127,6 +171,26 @@ namespace {
 
 using namespace optimizer_step_kernels;
 
+void queue_factor(const Context& ctx, const std::uint32_t* shares, std::int64_t n, float* factor,
+                  float* exported) {
+  simt::launch({.grid = 1, .block = kThreads, .stream = &ctx.stream()}, clippy_factor, shares, n,
+               factor, exported);
+}
+
+/// Two passes: the factor needs all of the gradient. It never reaches the host.
+template <class T, int kColumns>
+void queue_clippy(const Context& ctx, const simt::Dims& dims, ParameterTask<T> task,
+                  const GradientTask& gradient, int lanes) {
+  ArenaScope scope(ctx);
+  const std::int64_t blocks = dims.grid.x;
+  auto* shares = ctx.arena().take<std::uint32_t>(blocks);
+  auto* factor = ctx.arena().take<float>(1);
+  simt::launch(dims, clippy_shares<T, kColumns>, task, gradient, lanes, shares);
+  queue_factor(ctx, shares, blocks, factor, task.exported_factor);
+  task.clipping_factor = factor;
+  simt::launch(dims, update_rows<ClippyUpdate, T, kColumns>, task, gradient, lanes);
+}
+
 template <class T, int kColumns>
 void queue_update(const Context& ctx, const ParameterTask<T>& task, GradientTask gradient) {
   const std::int64_t width = task.parameter.cols, rows = task.parameter.rows;
@@ -144,6 +208,9 @@ void queue_update(const Context& ctx, const ParameterTask<T>& task, GradientTask
                         .block = kThreads,
                         .stream = &ctx.stream()};
   if (rowwise) return simt::launch(dims, update_rowwise<T, kColumns>, task, gradient, lanes);
+  if (task.options.kind == OptimizerKind::clippy_adagrad) {
+    return queue_clippy<T, kColumns>(ctx, dims, task, gradient, lanes);
+  }
   with_element_rule(task.options, [&](auto rule) {
     simt::launch(dims, update_rows<decltype(rule), T, kColumns>, task, gradient, lanes);
   });
@@ -170,7 +237,12 @@ void update_listed(const Context& ctx, const OptimizerOptions& options, Matrix<T
                         .rows_a_unit = 1,
                         .tiles_a_row = 1,
                         .units = list.capacity};
-  if (gradient.mode == Rows::listed && list.capacity == 0) return;
+  if (gradient.mode == Rows::listed && list.capacity == 0) {
+    if (slots.clipping_factor != nullptr) {
+      queue_factor(ctx, nullptr, 0, nullptr, slots.clipping_factor);
+    }
+    return;
+  }
   update(ctx, parameter_task(ctx, options, parameter, slots), gradient);
 }
 

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rules of update_rules.hpp on packs of a row, for float32 and bf16 tables: what optimizer_step and
+// The rules of element_rules.cuh on packs of a row, for float32 and bf16 tables: what optimizer_step and
 // embedding_update share.
 #pragma once
 
 #include "kernels/core/row_lanes.cuh"
-#include "kernels/optimizer_step/optimizer_step.hpp"
-#include "kernels/optimizer_step/update_rules.hpp"
+#include "kernels/optimizer_step/element_rules.cuh"
 
 namespace belfry::cuda {
 
@@ -15,103 +14,27 @@ struct ParameterTask {
   Matrix<T> parameter;
   Matrix<float> slots[3];
   StepState* state;
+  float* exported_factor = nullptr;        ///< OptimizerSlots::clipping_factor
+  const float* clipping_factor = nullptr;  ///< clippy_adagrad: where the step's is
 };
 
 template <class T>
 ParameterTask<T> parameter_task(const Context& ctx, const OptimizerOptions& options,
                                 Matrix<T> parameter, const OptimizerSlots& slots) {
-  return {options, parameter, {slots.first, slots.second, slots.third}, ctx.state()};
-}
-
-// A rule with its constants of the step: make() once a block, operator() for each element.
-__device__ __forceinline__ float rate_of(const OptimizerOptions& options, const StepState& state) {
-  return state.learning_rate[options.group];
-}
-
-struct SgdUpdate {
-  static constexpr int kSlots = 0;
-  SgdRule rule;
-  __device__ static SgdUpdate make(const OptimizerOptions& o, const StepState& s) {
-    return {{rate_of(o, s)}};
-  }
-  __device__ void operator()(float g, float& w, float (&)[1]) const { rule(g, w); }
-};
-
-struct MomentumUpdate {
-  static constexpr int kSlots = 1;
-  float rate, momentum;
-  bool nesterov;
-  __device__ static MomentumUpdate make(const OptimizerOptions& o, const StepState& s) {
-    return {rate_of(o, s), o.momentum, o.nesterov};
-  }
-  __device__ void operator()(float g, float& w, float (&slot)[1]) const {
-    if (nesterov) {
-      MomentumRule<true>{rate, momentum}(g, w, slot[0]);
-    } else {
-      MomentumRule<false>{rate, momentum}(g, w, slot[0]);
-    }
-  }
-};
-
-struct AdagradUpdate {
-  static constexpr int kSlots = 1;
-  float rate, epsilon;
-  bool inside;
-  __device__ static AdagradUpdate make(const OptimizerOptions& o, const StepState& s) {
-    return {rate_of(o, s), o.epsilon, o.epsilon_place == EpsilonPlace::inside_root};
-  }
-  __device__ void operator()(float g, float& w, float (&slot)[1]) const {
-    if (inside) {
-      AdagradRule<EpsilonPlace::inside_root>{rate, epsilon}(g, w, slot[0]);
-    } else {
-      AdagradRule<EpsilonPlace::after_root>{rate, epsilon}(g, w, slot[0]);
-    }
-  }
-};
-
-struct AdamUpdate {
-  static constexpr int kSlots = 2;
-  AdamRule rule;
-  __device__ static AdamUpdate make(const OptimizerOptions& o, const StepState& s) {
-    return {{adam_constants(o, s)}};
-  }
-  __device__ void operator()(float g, float& w, float (&slot)[2]) const {
-    rule(g, w, slot[0], slot[1]);
-  }
-};
-
-struct AmsgradUpdate {
-  static constexpr int kSlots = 3;
-  AmsgradRule rule;
-  __device__ static AmsgradUpdate make(const OptimizerOptions& o, const StepState& s) {
-    return {{adam_constants(o, s)}};
-  }
-  __device__ void operator()(float g, float& w, float (&slot)[3]) const {
-    rule(g, w, slot[0], slot[1], slot[2]);
-  }
-};
-
-/// Calls f(rule) with an object of the rule's type.
-template <class F>
-void with_element_rule(const OptimizerOptions& options, F&& f) {
-  switch (options.kind) {
-    case OptimizerKind::sgd:
-      return options.momentum == 0.0f ? f(SgdUpdate{}) : f(MomentumUpdate{});
-    case OptimizerKind::adagrad:
-      return f(AdagradUpdate{});
-    case OptimizerKind::adam:
-      return options.amsgrad ? f(AmsgradUpdate{}) : f(AdamUpdate{});
-    case OptimizerKind::rowwise_adagrad:
-      break;
-  }
+  return {options,
+          parameter,
+          {slots.first, slots.second, slots.third},
+          ctx.state(),
+          slots.clipping_factor};
 }
 
 /// The step's constants, computed once a block (Adam's powers are costly). All threads call it.
-template <class Rule>
-__device__ __forceinline__ Rule rule_of_step(const OptimizerOptions& options,
-                                             const StepState* state) {
+template <class Rule, class T>
+__device__ __forceinline__ Rule rule_of_step(const ParameterTask<T>& task) {
   SIMT_SHARED(Rule, shared_rule);
-  if (threadIdx.x == 0) shared_rule = Rule::make(options, *state);
+  if (threadIdx.x == 0) {
+    shared_rule = Rule::make({task.options, *task.state, task.clipping_factor});
+  }
   __syncthreads();
   return shared_rule;
 }
@@ -189,7 +112,8 @@ struct HeldPack {
 #pragma unroll
       for (int s = 0; s < Rule::kSlots; ++s) {
         slot[s].v[c] = element[s];
-        if (s < 2) keep_larger(top, element[s]);  // the third is a maximum of seconds
+        // The third is a maximum of seconds, or all of the parameter's move.
+        if (s < 2) keep_larger(top, element[s]);
       }
     }
   }
@@ -253,7 +177,7 @@ struct RowwiseUpdate {
   float rate, epsilon;
   bool inside;
   __device__ static RowwiseUpdate make(const OptimizerOptions& o, const StepState& s) {
-    return {rate_of(o, s), o.epsilon, o.epsilon_place == EpsilonPlace::inside_root};
+    return {s.learning_rate[o.group], o.epsilon, o.epsilon_place == EpsilonPlace::inside_root};
   }
   /// The row's accumulator, which lane 0 alone touches.
   __device__ __forceinline__ float load(const RowLanes& at, const float* accumulator) const {

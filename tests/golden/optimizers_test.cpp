@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keras's SGD, Adagrad and Adam, both APIs, dense and sparse, with clipping and schedules; TFRS's
-// CompositeOptimizer; the schedules as tables. The new API is our exact sparse update; the legacy one
-// moves listed rows alone under SGD momentum (lazy) and adds Adagrad's epsilon after the root.
+// Keras's SGD, Adagrad, Adam, RMSprop and FTRL, both APIs, dense and sparse, with clipping and schedules; TFRS's
+// ClippyAdagrad and CompositeOptimizer; the schedules as tables. The new API is our exact sparse update with epsilon
+// inside the root; the legacy one moves listed rows alone under momentum and in FTRL (lazy), and adds epsilon after
+// the root, but in RMSprop with momentum.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -20,9 +21,10 @@
 namespace belfry::test {
 namespace {
 
-const std::map<std::string, OptimizerKind> kKinds = {{"SGD", OptimizerKind::sgd},
-                                                     {"Adagrad", OptimizerKind::adagrad},
-                                                     {"Adam", OptimizerKind::adam}};
+const std::map<std::string, OptimizerKind> kKinds = {
+    {"SGD", OptimizerKind::sgd},   {"Adagrad", OptimizerKind::adagrad},
+    {"Adam", OptimizerKind::adam}, {"RMSprop", OptimizerKind::rmsprop},
+    {"Ftrl", OptimizerKind::ftrl}, {"ClippyAdagrad", OptimizerKind::clippy_adagrad}};
 const std::map<std::string, ScheduleKind> kSchedules = {
     {"ExponentialDecay", ScheduleKind::exponential},
     {"InverseTimeDecay", ScheduleKind::inverse_time},
@@ -77,11 +79,49 @@ struct Optimizer {
 };
 
 /// All that the options of a case may say; anything else would be ignored in silence.
-const std::set<std::string> kOptions = {
-    "learning_rate", "momentum",     "nesterov",
-    "beta_1",        "beta_2",       "epsilon",
-    "amsgrad",       "weight_decay", "initial_accumulator_value",
-    "clipvalue",     "clipnorm",     "global_clipnorm"};
+const std::set<std::string> kOptions = {"learning_rate",
+                                        "momentum",
+                                        "nesterov",
+                                        "beta_1",
+                                        "beta_2",
+                                        "epsilon",
+                                        "amsgrad",
+                                        "weight_decay",
+                                        "initial_accumulator_value",
+                                        "clipvalue",
+                                        "clipnorm",
+                                        "global_clipnorm",
+                                        "rho",
+                                        "centered",
+                                        "learning_rate_power",
+                                        "l1_regularization_strength",
+                                        "l2_regularization_strength",
+                                        "l2_shrinkage_regularization_strength",
+                                        "beta",
+                                        "variable_relative_threshold",
+                                        "accumulator_relative_threshold",
+                                        "absolute_threshold",
+                                        "clip_accumulator_update",
+                                        "use_standard_accumulator_update"};
+
+/// Options of RMSprop, FTRL and ClippyAdagrad.
+void set_special_options(OptimizerOptions& o, const Json& given) {
+  const auto real = [&](const char* key, float& value) {
+    value = static_cast<float>(value_or(given, key, value));
+  };
+  real("rho", o.rho);
+  o.centered = value_or(given, "centered", 0) != 0;
+  real("learning_rate_power", o.learning_rate_power);
+  real("l1_regularization_strength", o.l1);
+  real("l2_regularization_strength", o.l2);
+  real("l2_shrinkage_regularization_strength", o.l2_shrinkage);
+  real("beta", o.beta);
+  real("variable_relative_threshold", o.variable_relative_threshold);
+  real("accumulator_relative_threshold", o.accumulator_relative_threshold);
+  real("absolute_threshold", o.absolute_threshold);
+  o.clip_accumulator_update = value_or(given, "clip_accumulator_update", 0) != 0;
+  o.use_standard_accumulator_update = value_or(given, "use_standard_accumulator_update", 0) != 0;
+}
 
 Optimizer optimizer_of(const std::string& name, const std::string& api, const Json& given) {
   for (const auto& [key, value] : given.items()) EXPECT_TRUE(kOptions.count(key)) << key;
@@ -96,12 +136,15 @@ Optimizer optimizer_of(const std::string& name, const std::string& api, const Js
   o.epsilon = static_cast<float>(value_or(given, "epsilon", 1e-7));
   o.amsgrad = value_or(given, "amsgrad", 0) != 0;
   o.weight_decay = static_cast<float>(value_or(given, "weight_decay", 0));
-  o.epsilon_place = legacy ? EpsilonPlace::after_root : EpsilonPlace::inside_root;
-  o.sparse = legacy && o.kind == OptimizerKind::sgd ? SparseUpdate::lazy : SparseUpdate::exact;
+  set_special_options(o, given);
+  const bool followed = o.kind == OptimizerKind::rmsprop && o.momentum != 0;
+  const bool listed = o.kind == OptimizerKind::sgd || o.kind == OptimizerKind::ftrl || followed;
+  o.epsilon_place = legacy && !followed ? EpsilonPlace::after_root : EpsilonPlace::inside_root;
+  o.sparse = legacy && listed ? SparseUpdate::lazy : SparseUpdate::exact;
   const double standard_rate = o.kind == OptimizerKind::sgd ? 0.01 : 0.001;
   out.rate =
       given.contains("learning_rate") ? rate_of(given["learning_rate"]) : Rate{{}, standard_rate};
-  if (o.kind == OptimizerKind::adagrad) {
+  if (has_accumulator(o)) {
     out.accumulator = value_or(given, "initial_accumulator_value", 0.1);
   }
   for (auto [key, limit] :
@@ -115,14 +158,16 @@ Optimizer optimizer_of(const std::string& name, const std::string& api, const Js
 struct Variable {
   HostMatrix w;
   HostMatrix slot[3];
+  float factor = -1;  ///< ClippyAdagrad's
 
   Variable(const Tensor& start, const Optimizer& optimizer)
       : w(start.rows(), start.cols(), start.floats()) {
     for (int s = 0; s < slot_count(optimizer.options); ++s) {
-      slot[s] = HostMatrix(w.rows(), w.cols(), 0, static_cast<float>(optimizer.accumulator));
+      slot[s] = HostMatrix(w.rows(), w.cols(), 0,
+                           s == 0 ? static_cast<float>(optimizer.accumulator) : 0.0f);
     }
   }
-  OptimizerSlots slots() { return {slot[0].view(), slot[1].view(), slot[2].view()}; }
+  OptimizerSlots slots() { return {slot[0].view(), slot[1].view(), slot[2].view(), &factor}; }
 };
 
 /// The gradient of one variable in one step: dense, or rows as they were given (with duplicates).
@@ -193,6 +238,18 @@ void expect_values(const HostMatrix& actual, const std::vector<double>& expected
                what);
 }
 
+/// What TFRS exports of ClippyAdagrad after a step.
+void expect_clippy(const Variable& v, const Json& expected, const std::string& name,
+                   std::int64_t step, const Json& c) {
+  if (!expected.contains("clipping_factor")) return;
+  const Tensor sums = tensor(expected["accumulator"][name]);
+  const std::int64_t size = sums.cols();
+  expect_values(v.slot[0], {sums.data.begin() + step * size, sums.data.begin() + (step + 1) * size},
+                c, name + "'s accumulator after step " + std::to_string(step + 1));
+  const double factor = tensor(expected["clipping_factor"][name]).data[step];
+  EXPECT_NEAR(v.factor, factor, number(c["rtol"]) * factor + number(c["atol"])) << name;
+}
+
 /// A sequence of different steps over all variables of the case.
 void run_sequence(const Json& c) {
   const Json& params = c["params"];
@@ -224,6 +281,7 @@ void run_sequence(const Json& c) {
       expect_values(variables[i].w,
                     {all.data.begin() + step * size, all.data.begin() + (step + 1) * size}, c,
                     names[i] + " after step " + std::to_string(step + 1));
+      expect_clippy(variables[i], expected, names[i], step, c);
     }
   }
   EXPECT_EQ(ctx.read_state().status, 0u);
@@ -264,6 +322,67 @@ void run_identical_steps(const Json& c) {
   }
 }
 
+/// shrink_by_references: one step of ClippyAdagrad at a rate of 1 from accumulators of 1, whose move is the tensor
+/// and whose limits come of the weight (the first reference) and the accumulator (the second, which is constant).
+void run_shrink(const Json& c) {
+  const Json &params = c["params"], &references = c["inputs"]["references"];
+  const Tensor moves = tensor(c["inputs"]["tensor"]);
+  const std::vector<double> relative = tensor(params["relative"]).data;
+  OptimizerOptions o;
+  o.kind = OptimizerKind::clippy_adagrad;
+  o.epsilon = 0;
+  o.variable_relative_threshold = 0;
+  o.absolute_threshold = static_cast<float>(number(params["absolute"]));
+  std::vector<float> w(moves.data.size(), 0.0f);
+  if (!references.empty()) {
+    o.variable_relative_threshold = static_cast<float>(relative.at(0));
+    const std::vector<float> first = tensor(references[0]).floats();
+    for (std::size_t i = 0; i < w.size(); ++i) w[i] = first[first.size() == 1 ? 0 : i];
+  }
+  if (references.size() > 1) {
+    const std::vector<double> second = tensor(references[1]).data;
+    ASSERT_EQ(second.size(), 1u);
+    o.accumulator_relative_threshold = static_cast<float>(relative.at(1) * std::abs(second[0]));
+  }
+  ASSERT_LE(references.size(), 2u);
+  const auto n = static_cast<std::int64_t>(w.size());
+  HostMatrix weights(1, n, w), sums(1, n, 0, 1.0f);
+  const HostMatrix g(1, n, moves.floats());
+  float factor = -1;
+  const Context ctx = make_context(1);
+  set_step(ctx, 0, 0, 1.0f);
+  tested::optimizer_step(ctx, o, weights.view(), Matrix<const float>(g.view()),
+                         {sums.view(), {}, {}, &factor});
+  std::vector<double> value;
+  for (std::int64_t i = 0; i < n; ++i) value.push_back(double{w[i]} - double{weights(0, i)});
+  const double rtol = number(c["rtol"]), atol = number(c["atol"]);
+  expect_close(value, tensor(c["expected"]["value"]).data, rtol, atol, "value");
+  expect_close({factor}, {number(c["expected"]["scale"])}, rtol, atol, "scale");
+}
+
+/// One ClippyAdagrad step of a dense variable and of a row of a table.
+void run_clippy_step(const Json& c) {
+  const Optimizer optimizer = optimizer_of("ClippyAdagrad", "tfrs", c["params"]["options"]);
+  const Json& expected = c["expected"];
+  const Context ctx = make_context(2);
+  set_step(ctx, 0, 0, optimizer.rate.at(0));
+  Variable x(tensor(c["inputs"]["x"]), optimizer), table(tensor(c["inputs"]["table"]), optimizer);
+  const std::vector<float> gradient = tensor(c["inputs"]["gradient"]).floats();
+  const auto width = static_cast<std::int64_t>(gradient.size());
+  std::vector<Gradient> gradients;
+  gradients.push_back(dense_gradient(gradient, x.w));
+  gradients.push_back({HostMatrix(1, width, gradient), {1}, true});
+  apply(ctx, optimizer, {&x, &table}, std::move(gradients));
+  expect_values(x.w, tensor(expected["x"]).data, c, "x");
+  expect_values(table.w, tensor(expected["table"]).data, c, "table");
+  expect_values(x.slot[0], tensor(expected["accumulator_x"]).data, c, "accumulator of x");
+  expect_values(table.slot[0], tensor(expected["accumulator_table"]).data, c, "of the table");
+  const std::vector<double> factor = {number(expected["clipping_factor"])};
+  for (const Variable* v : {&x, &table}) {
+    expect_close({v->factor}, factor, number(c["rtol"]), number(c["atol"]), "factor");
+  }
+}
+
 void run_schedule(const Json& c) {
   const Rate rate = rate_of(c["params"]["options"]);
   std::vector<double> actual;
@@ -275,7 +394,7 @@ void run_schedule(const Json& c) {
                "rate");
 }
 
-enum class Form { sequence, identical_steps, schedule, unsupported };
+enum class Form { sequence, identical_steps, schedule, shrink, clippy_step, unsupported };
 
 Form form_of(const Json& c) {
   const Json& params = c["params"];
@@ -284,6 +403,8 @@ Form form_of(const Json& c) {
     return kSchedules.count(options["class"].get<std::string>()) ? Form::schedule
                                                                  : Form::unsupported;
   }
+  if (params.contains("relative")) return Form::shrink;
+  if (c["inputs"].contains("table")) return Form::clippy_step;
   std::vector<std::string> optimizers;
   if (params.contains("optimizer")) optimizers.push_back(params["optimizer"]);
   if (params.contains("groups")) {
@@ -314,8 +435,12 @@ TEST(Optimizers, AllCases) {
     if (form == Form::sequence) run_sequence(c);
     if (form == Form::identical_steps) run_identical_steps(c);
     if (form == Form::schedule) run_schedule(c);
-    ran += form == Form::unsupported ? 0 : 1;
+    if (form == Form::shrink) run_shrink(c);
+    if (form == Form::clippy_step) run_clippy_step(c);
+    EXPECT_NE(form, Form::unsupported);
+    ++ran;
   });
+  EXPECT_EQ(ran, 161);
   RecordProperty("cases", ran);
   std::cout << ran << " cases\n";
 }
@@ -326,20 +451,15 @@ TEST(Optimizers, RowsThatOnlyMomentumMoves) {
     if (form_of(c) != Form::sequence || !c.contains("untouched_rows")) return;
     const Optimizer o =
         optimizer_of(c["params"]["optimizer"], c["params"]["api"], c["params"]["options"]);
-    const bool moves = o.options.kind == OptimizerKind::adam || o.options.momentum != 0.0f;
+    const bool exact = o.options.sparse == SparseUpdate::exact;
+    const bool moves = o.options.kind == OptimizerKind::adam || o.options.momentum != 0.0f ||
+                       o.options.l2_shrinkage != 0.0f;
     EXPECT_EQ(c["untouched_rows"]["row_4_moves_between_its_steps_3_and_9"].get<bool>(),
-              moves && o.options.sparse == SparseUpdate::exact);
+              moves && exact);
+    // FTRL computes a weight from its sums alone: without any gradient 0.
+    EXPECT_EQ(c["untouched_rows"]["row_5_never_in_a_gradient_changes"].get<bool>(),
+              o.options.kind == OptimizerKind::ftrl && exact);
   });
-}
-
-TEST(Optimizers, CasesOfOptimizersNotBuilt) {
-  std::string names;
-  int count = 0;
-  for_each_case([&](const Json& c) {
-    if (form_of(c) != Form::unsupported) return;
-    names += (count++ > 0 ? ", " : "") + c["name"].get<std::string>();
-  });
-  if (count > 0) GTEST_SKIP() << count << " cases: " << names;
 }
 
 }  // namespace

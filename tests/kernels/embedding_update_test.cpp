@@ -138,7 +138,8 @@ OptimizerOptions lazy(OptimizerKind kind) {
 }
 
 TEST(EmbeddingUpdate, SameBitsWhateverTheSchedule) {
-  for (const OptimizerKind kind : {OptimizerKind::adam, OptimizerKind::rowwise_adagrad}) {
+  for (const OptimizerKind kind : {OptimizerKind::adam, OptimizerKind::rowwise_adagrad,
+                                   OptimizerKind::ftrl, OptimizerKind::clippy_adagrad}) {
     std::vector<Problem<bf16>> seen;
     for_each_variant(
         [&](const Context& ctx) {
@@ -175,7 +176,8 @@ TEST(EmbeddingUpdate, RowsWithWholeChunks) {
 }
 
 TEST(EmbeddingUpdate, NothingToDo) {
-  for (const OptimizerKind kind : {OptimizerKind::adam, OptimizerKind::rowwise_adagrad}) {
+  for (const OptimizerKind kind :
+       {OptimizerKind::adam, OptimizerKind::rowwise_adagrad, OptimizerKind::clippy_adagrad}) {
     const Context ctx = make_context(1);
     set_step(ctx, 0, 0.1f);
     Random random(7);
@@ -208,7 +210,8 @@ TEST(EmbeddingUpdate, AnEmptyGradientStillMovesRowsWithMomentum) {
 
 TEST(EmbeddingUpdate, RowsBehindTheTableAreReportedAndNothingMoves) {
   for (const OptimizerKind kind :
-       {OptimizerKind::adam, OptimizerKind::rowwise_adagrad, OptimizerKind::sgd}) {
+       {OptimizerKind::adam, OptimizerKind::rowwise_adagrad, OptimizerKind::sgd,
+        OptimizerKind::rmsprop, OptimizerKind::clippy_adagrad}) {
     for (const SparseUpdate sparse : {SparseUpdate::exact, SparseUpdate::lazy}) {
       const Context ctx = make_context(1);
       set_step(ctx, 0, 0.1f);
@@ -244,7 +247,8 @@ TEST(EmbeddingUpdate, NonFiniteValuesAreReported) {
 TEST(EmbeddingUpdate, CanBeReplayed) {
   const std::int64_t n = 300, rows = 9, width = 12;
   for (const OptimizerKind kind :
-       {OptimizerKind::sgd, OptimizerKind::adam, OptimizerKind::rowwise_adagrad}) {
+       {OptimizerKind::sgd, OptimizerKind::adam, OptimizerKind::rowwise_adagrad,
+        OptimizerKind::rmsprop, OptimizerKind::ftrl, OptimizerKind::clippy_adagrad}) {
     const Context ctx = make_context(1), cpu(Backend::cpu, 1);
     set_step(ctx, 0, 0.1f);
     Random random(11);

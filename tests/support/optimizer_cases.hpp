@@ -50,6 +50,32 @@ inline std::vector<NamedOptions> all_options() {
       [](O o) { o.beta_1 = 0.5f, o.beta_2 = 0.9f, o.epsilon = 1e-3f; });
   add("amsgrad", OptimizerKind::adam, [](O o) { o.amsgrad = true, o.beta_2 = 0.9f; });
   add("adamw", OptimizerKind::adam, [](O o) { o.weight_decay = 0.3f; });
+  add("rmsprop", OptimizerKind::rmsprop, [](O) {});
+  add("rmsprop after root", OptimizerKind::rmsprop,
+      [](O o) { o.epsilon = 0.01f, o.epsilon_place = EpsilonPlace::after_root; });
+  add("rmsprop momentum", OptimizerKind::rmsprop, [](O o) { o.momentum = 0.9f, o.rho = 0.8f; });
+  add("rmsprop centered", OptimizerKind::rmsprop,
+      [](O o) { o.centered = true, o.epsilon = 1e-3f; });
+  add("rmsprop centered momentum", OptimizerKind::rmsprop,
+      [](O o) { o.centered = true, o.momentum = 0.5f, o.epsilon = 1e-3f; });
+  add("ftrl", OptimizerKind::ftrl, [](O) {});
+  add("ftrl all", OptimizerKind::ftrl,
+      [](O o) { o.l1 = 0.3f, o.l2 = 0.05f, o.l2_shrinkage = 0.02f, o.beta = 0.5f; });
+  add("ftrl power", OptimizerKind::ftrl, [](O o) { o.learning_rate_power = -0.3f; });
+  add("clippy", OptimizerKind::clippy_adagrad, [](O) {});
+  add("clippy tight", OptimizerKind::clippy_adagrad, [](O o) {
+    o.variable_relative_threshold = 0.01f;
+    o.accumulator_relative_threshold = 0.005f;
+    o.absolute_threshold = 0.01f;
+  });
+  add("clippy clipped", OptimizerKind::clippy_adagrad, [](O o) {
+    o.absolute_threshold = 0.02f;
+    o.clip_accumulator_update = true;
+  });
+  add("clippy standard", OptimizerKind::clippy_adagrad, [](O o) {
+    o.absolute_threshold = 0.02f;
+    o.use_standard_accumulator_update = true;
+  });
   return all;
 }
 
@@ -61,9 +87,9 @@ struct Parameter {
 
   Parameter(const OptimizerOptions& o, HostMatrix start, std::int64_t padding = 0)
       : options(o), w(std::move(start)) {
-    const bool sums = o.kind == OptimizerKind::adagrad || o.kind == OptimizerKind::rowwise_adagrad;
     for (int s = 0; s < slot_count(o); ++s) {
-      slot[s] = HostMatrix(w.rows(), slot_width(o, w.cols()), padding, sums ? 0.125f : 0.0f);
+      const float first = s == 0 && has_accumulator(o) ? 0.125f : 0.0f;
+      slot[s] = HostMatrix(w.rows(), slot_width(o, w.cols()), padding, first);
       const std::vector<float> values = slot[s].values();
       slot64[s].assign(values.begin(), values.end());
     }
