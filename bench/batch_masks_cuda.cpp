@@ -76,9 +76,7 @@ void run(CudaBench& bench) {
   }
 }
 
+const CudaBenchmark kBenchmark("batch_masks", run);
+
 }  // namespace
 }  // namespace belfry::bench
-
-int main(int argc, char** argv) {
-  return belfry::bench::cuda_bench_main("batch_masks", argc, argv, belfry::bench::run);
-}

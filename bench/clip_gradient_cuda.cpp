@@ -43,9 +43,7 @@ void run(CudaBench& bench) {
   }
 }
 
+const CudaBenchmark kBenchmark("clip_gradient", run);
+
 }  // namespace
 }  // namespace belfry::bench
-
-int main(int argc, char** argv) {
-  return belfry::bench::cuda_bench_main("clip_gradient", argc, argv, belfry::bench::run);
-}

@@ -16,6 +16,8 @@ namespace belfry::bench {
 
 namespace {
 
+constexpr const char* kUsage =
+    "usage: bench_cuda --list | bench_cuda OP [--quick] [--json FILE] [--filter TEXT]";
 constexpr int kSamples = 7;
 constexpr double kSampleMs = 4.0;          // of device time, at least, unless one round is longer
 constexpr std::int64_t kMostNodes = 2000;  // calls in a graph
@@ -50,6 +52,12 @@ Buffer<T> repeated(const Context& ctx, const std::vector<T>& block, std::int64_t
   return out;
 }
 
+/// By op. A function's own, as other files fill it before main.
+std::map<std::string, void (*)(CudaBench&)>& benchmarks() {
+  static std::map<std::string, void (*)(CudaBench&)> all;
+  return all;
+}
+
 std::vector<float> normals(std::int64_t n, std::uint64_t seed) {
   std::mt19937_64 engine(seed);
   std::normal_distribution<float> normal;
@@ -70,7 +78,7 @@ CudaBench::CudaBench(std::string op, int argc, char** argv) : op_(std::move(op))
     } else if (argument == "--filter" && i + 1 < argc) {
       filter_ = argv[++i];
     } else {
-      throw std::invalid_argument("usage: [--quick] [--json FILE] [--filter TEXT]");
+      throw std::invalid_argument(kUsage);
     }
   }
   const simt::DeviceInfo info = simt::device_info();
@@ -226,10 +234,21 @@ int CudaBench::finish() {
   return failed_ ? 1 : 0;
 }
 
-int cuda_bench_main(const char* op, int argc, char** argv, void (*body)(CudaBench&)) {
+CudaBenchmark::CudaBenchmark(const char* op, void (*body)(CudaBench&)) {
+  benchmarks().emplace(op, body);
+}
+
+int cuda_bench_main(int argc, char** argv) {
+  const std::string op = argc > 1 ? argv[1] : "";
+  if (op == "--list") {
+    for (const auto& [name, body] : benchmarks()) std::puts(name.c_str());
+    return 0;
+  }
   try {
-    CudaBench bench(op, argc, argv);
-    body(bench);
+    const auto found = benchmarks().find(op);
+    if (found == benchmarks().end()) throw std::invalid_argument(kUsage);
+    CudaBench bench(op, argc - 1, argv + 1);
+    found->second(bench);
     return bench.finish();
   } catch (const simt::DeviceFailure& e) {
     using simt::Failure;

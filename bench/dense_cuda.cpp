@@ -96,9 +96,7 @@ void run(CudaBench& bench) {
   }
 }
 
+const CudaBenchmark kBenchmark("dense", run);
+
 }  // namespace
 }  // namespace belfry::bench
-
-int main(int argc, char** argv) {
-  return belfry::bench::cuda_bench_main("dense", argc, argv, belfry::bench::run);
-}

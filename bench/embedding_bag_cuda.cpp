@@ -94,9 +94,7 @@ void run(CudaBench& bench) {
   time_lookups<bf16>(bench, "bf16");
 }
 
+const CudaBenchmark kBenchmark("embedding_bag", run);
+
 }  // namespace
 }  // namespace belfry::bench
-
-int main(int argc, char** argv) {
-  return belfry::bench::cuda_bench_main("embedding_bag", argc, argv, belfry::bench::run);
-}

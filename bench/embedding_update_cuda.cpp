@@ -137,9 +137,7 @@ void run(CudaBench& bench) {
   time_updates<float>(bench, "float32", OptimizerKind::adam, "lazy Adam");
 }
 
+const CudaBenchmark kBenchmark("embedding_update", run);
+
 }  // namespace
 }  // namespace belfry::bench
-
-int main(int argc, char** argv) {
-  return belfry::bench::cuda_bench_main("embedding_update", argc, argv, belfry::bench::run);
-}

@@ -44,9 +44,7 @@ void run(CudaBench& bench) {
   }
 }
 
+const CudaBenchmark kBenchmark("l2_normalize", run);
+
 }  // namespace
 }  // namespace belfry::bench
-
-int main(int argc, char** argv) {
-  return belfry::bench::cuda_bench_main("l2_normalize", argc, argv, belfry::bench::run);
-}

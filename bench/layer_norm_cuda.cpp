@@ -69,9 +69,7 @@ void run(CudaBench& bench) {
   }
 }
 
+const CudaBenchmark kBenchmark("layer_norm", run);
+
 }  // namespace
 }  // namespace belfry::bench
-
-int main(int argc, char** argv) {
-  return belfry::bench::cuda_bench_main("layer_norm", argc, argv, belfry::bench::run);
-}

@@ -79,9 +79,7 @@ void run(CudaBench& bench) {
   }
 }
 
+const CudaBenchmark kBenchmark("retrieval_softmax", run);
+
 }  // namespace
 }  // namespace belfry::bench
-
-int main(int argc, char** argv) {
-  return belfry::bench::cuda_bench_main("retrieval_softmax", argc, argv, belfry::bench::run);
-}

@@ -88,9 +88,7 @@ void run(CudaBench& bench) {
             [&](int) { p.count(ctx); });
 }
 
+const CudaBenchmark kBenchmark("topk_scores", run);
+
 }  // namespace
 }  // namespace belfry::bench
-
-int main(int argc, char** argv) {
-  return belfry::bench::cuda_bench_main("topk_scores", argc, argv, belfry::bench::run);
-}

@@ -113,9 +113,7 @@ void run(CudaBench& bench) {
   measure("bf16", bench.device(), "bf16", "resident");
 }
 
+const CudaBenchmark kBenchmark("train", run);
+
 }  // namespace
 }  // namespace belfry::bench
-
-int main(int argc, char** argv) {
-  return belfry::bench::cuda_bench_main("train", argc, argv, belfry::bench::run);
-}

@@ -24,8 +24,9 @@ install(FILES cmake/onednn.cmake ${CMAKE_BINARY_DIR}/belfry-config.cmake
 
 # Headers that a program may include: the engine's but for those that need a library of the build, of the
 # kernels the core and each op's contract.
-install(DIRECTORY engine kernels ${CMAKE_BINARY_DIR}/generated/ DESTINATION ${BELFRY_HEADER_DIR}
+install(DIRECTORY belfry engine kernels ${CMAKE_BINARY_DIR}/generated/ DESTINATION ${BELFRY_HEADER_DIR}
   FILES_MATCHING PATTERN "*.hpp"
+  PATTERN "array_column.hpp" EXCLUDE
   PATTERN "config_check.hpp" EXCLUDE
   PATTERN "config_fields.hpp" EXCLUDE
   PATTERN "config_schema.hpp" EXCLUDE
@@ -33,6 +34,7 @@ install(DIRECTORY engine kernels ${CMAKE_BINARY_DIR}/generated/ DESTINATION ${BE
   PATTERN "feature_builder.hpp" EXCLUDE
   PATTERN "interaction_encoder.hpp" EXCLUDE
   PATTERN "presets_ranking.hpp" EXCLUDE
+  PATTERN "table_source.hpp" EXCLUDE
   PATTERN "simt*.hpp" EXCLUDE
   PATTERN "*-inl.hpp" EXCLUDE
   PATTERN "topk_scores_*.hpp" EXCLUDE

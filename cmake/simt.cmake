@@ -110,7 +110,8 @@ function(belfry_add_simt_kernels)
   file(GLOB host_files CONFIGURE_DEPENDS ${folder}/core/*.cpp)
   list(FILTER host_files EXCLUDE REGEX "/(device_[a-z]*|cublaslt)\\.cpp$")
   foreach(op IN LISTS ops)
-    list(APPEND host_files ${folder}/${op}/${op}_cpu.cpp)
+    get_property(op_files GLOBAL PROPERTY BELFRY_CPU_FILES_${op})
+    list(APPEND host_files ${op_files})
   endforeach()
   add_library(belfry_kernels_simt STATIC EXCLUDE_FROM_ALL ${host_files})
   belfry_simt_host_options(belfry_kernels_simt)
@@ -174,7 +175,7 @@ function(belfry_add_simt_engine)
   endif()
   get_target_property(engine_files belfry_engine SOURCES)
   list(REMOVE_DUPLICATES engine_files)
-  list(TRANSFORM engine_files PREPEND ${CMAKE_SOURCE_DIR}/engine/)
+  list(TRANSFORM engine_files PREPEND ${CMAKE_SOURCE_DIR}/engine/ REGEX "^[^/]")  # those of belfry/ are absolute
   add_library(belfry_engine_simt STATIC EXCLUDE_FROM_ALL ${engine_files})
   belfry_simt_host_options(belfry_engine_simt)
   target_link_libraries(belfry_engine_simt PRIVATE tomlplusplus::tomlplusplus fmt::fmt ZLIB::ZLIB PkgConfig::ZSTD
@@ -205,6 +206,16 @@ function(belfry_add_simt_engine_test source)
     GTest::gtest_main nlohmann_json::nlohmann_json fmt::fmt)
   gtest_discover_tests(simt_plain_${stem} TEST_PREFIX "simt-plain." DISCOVERY_TIMEOUT 60
     PROPERTIES TIMEOUT 600 LABELS simt-plain)
+endfunction()
+
+# bench_simt: the GPU's benchmarks on the simulated device, to see whether they are right. Their times mean nothing.
+function(belfry_add_simt_bench)
+  get_property(ops GLOBAL PROPERTY BELFRY_OPS)
+  belfry_simt_objects(objects plain ${ops})
+  add_executable(bench_simt EXCLUDE_FROM_ALL ${objects} ${ARGN})
+  belfry_simt_host_options(bench_simt)
+  target_link_libraries(bench_simt PRIVATE belfry_simt_plain belfry_engine_simt belfry_kernels_simt
+    nlohmann_json::nlohmann_json fmt::fmt)
 endfunction()
 
 # One test that says so where the builds above are missing.

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # The few ways in which targets are made here.
 
-# One op: kernels/NAME/NAME_cpu.cpp, and the folder's kernel files (.cu) where CUDA is built.
+# One op: the folder's CPU files (_cpu.cpp), and its kernel files (.cu) where CUDA is built.
 set_property(GLOBAL PROPERTY BELFRY_OPS "")
 function(belfry_add_op name)
-  target_sources(belfry_kernels PRIVATE ${name}/${name}_cpu.cpp)
+  file(GLOB cpu_files CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*_cpu.cpp)
+  target_sources(belfry_kernels PRIVATE ${cpu_files})
   file(GLOB kernel_files CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cu)
   if(BELFRY_CUDA)
     target_sources(belfry_kernels PRIVATE ${kernel_files})
   endif()
   set_property(GLOBAL APPEND PROPERTY BELFRY_OPS ${name})
+  set_property(GLOBAL PROPERTY BELFRY_CPU_FILES_${name} ${cpu_files})
   set_property(GLOBAL PROPERTY BELFRY_KERNEL_FILES_${name} ${kernel_files})
 endfunction()
 
@@ -57,7 +59,7 @@ function(belfry_gpu_test_options target)
 endfunction()
 
 # A test of ops that runs on the CPU (names PREFIX.*), and with the same source on the device: in the three
-# builds of the executor (simt-BUILD.*, cmake/simt.cmake) and on a GPU (gpu.*, where asked for). OPS are those
+# builds of the executor (simt-BUILD.*, cmake/simt.cmake) and on a GPU (gpu.*, tests/gpu). OPS are those
 # whose kernels it needs, the ones that they call included. DEVICE_ONLY leaves the CPU out.
 function(belfry_add_kernel_test prefix source)
   cmake_parse_arguments(PARSE_ARGV 2 arg "DEVICE_ONLY" "" "OPS")
@@ -65,21 +67,15 @@ function(belfry_add_kernel_test prefix source)
     belfry_add_test(${prefix} ${source})
   endif()
   belfry_add_simt_kernel_test(${source} ${arg_OPS})
-  if(BELFRY_CUDA AND BELFRY_GPU_TESTS)
-    get_filename_component(stem ${source} NAME_WE)
-    add_executable(gpu_${stem} ${source})
-    target_compile_definitions(gpu_${stem} PRIVATE BELFRY_TEST_BACKEND=cuda)
-    target_link_libraries(gpu_${stem} PRIVATE belfry_test_support belfry_engine GTest::gtest_main)
-    belfry_gpu_test_options(gpu_${stem})
-  endif()
+  set_property(GLOBAL APPEND PROPERTY BELFRY_GPU_TEST_SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/${source})
 endfunction()
 
 # A test of the engine that runs on the CPU, and with the same source in the simulated build of all of belfry and
-# on a GPU. All of the latter are one program (gpu_engine_test): each by itself would carry the whole engine.
+# on a GPU (tests/gpu).
 function(belfry_add_engine_test prefix source)
   belfry_add_test(${prefix} ${source})
   belfry_add_simt_engine_test(${source})
-  set_property(GLOBAL APPEND PROPERTY BELFRY_GPU_ENGINE_TESTS ${CMAKE_CURRENT_SOURCE_DIR}/${source})
+  set_property(GLOBAL APPEND PROPERTY BELFRY_GPU_TEST_SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/${source})
 endfunction()
 
 # One benchmark executable STEM from bench/STEM.cpp, with Google Benchmark's main.

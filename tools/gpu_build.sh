@@ -25,7 +25,4 @@ if [ -d bundle/deps ]; then
   export LD_LIBRARY_PATH=$deps/lib/x86_64-linux-gnu${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 fi
 cmake "${options[@]}"
-tools/gpu_targets.sh "$build"
-mkdir -p "$bin"
-find "$build" -type f -executable \( -name 'gpu_*' -o -path '*/bench/*_cuda' -o -path '*/apps/belfry' \) \
-  -not -path "$bin/*" -not -path "*/bin/*" -exec cp -t "$bin" {} +
+tools/gpu_targets.sh "$build" "$bin"

@@ -6,11 +6,11 @@
 #   bundle/deps              headers, CMake packages and shared libraries of Debian's development packages
 #   bundle/googletest        sources (Debian's package googletest)
 #   bundle/with_libs         runs a command with these libraries
-# Usage: gpu_bundle.sh BUILD_FOLDER PACKAGE...: a build with BELFRY_GPU_TESTS=ON, and the development packages
-# that a rebuild needs
+# Usage: gpu_bundle.sh BIN PACKAGE...: the programs that gpu_targets.sh made, and the development packages that a
+# rebuild needs
 set -euo pipefail
 cd "$(dirname "$0")/.."
-build=$1
+programs=$1
 shift
 limit=$((25 << 20))
 archive=build/gpu-bundle.tar.xz
@@ -27,8 +27,7 @@ git status --porcelain | grep -v '^?? validation/runs/' | grep -q . && echo dirt
 
 # Binaries, with the libraries that they need; those of the C and C++ run time go into a folder of their own.
 needed() { ldd "$@" | awk '$3 ~ /^\// { print $3 }' | sort -u; }
-find "$build" -type f -executable \( -name 'gpu_*' -o -path '*/bench/*_cuda' -o -path '*/apps/belfry' \) \
-  -exec cp -t "$work/bundle/bin" {} +
+cp -t "$work/bundle/bin" "$programs"/*
 strip "$work"/bundle/bin/*
 mkdir -p "$work/bundle/lib-base"
 for library in $(needed "$work"/bundle/bin/* "$(command -v pkgconf)"); do

@@ -40,23 +40,37 @@ step_build() {
   rm -rf "$bin" && mkdir -p "$bin" && cp bundle/bin/* "$bin" && echo carried >"$results/binaries.txt"
 }
 
-# Test binaries: the executor's conformance suite, then ops with stale or never seen kernels, then the rest.
-test_order() {
+# Suites, each a process: the executor's conformance tests, then the files of gpu_test, of ops with stale or never
+# seen kernels first. gpu_FILE's counterpart on the simulated device is simt_plain_FILE (tools/ledger.py replay).
+suites_in_order() {
   local every op
-  every=$(cd "$bin" && ls -d gpu_*)
+  every=$("${runner[@]}" "$bin/gpu_test" --files 2>/dev/null | sed 's/^/gpu_/')
+  [ -n "$every" ] || every=gpu_test  # it does not even start, which its run then shows
   {
-    grep conformance <<<"$every"
+    echo gpu_conformance_test
     timeout 120 python3 tools/ledger.py status --order 2>/dev/null | awk '$1 != "valid" { print $2 }' | awk '!seen[$0]++' |
       while read -r op; do grep "^gpu_$op" <<<"$every"; done
     echo "$every"
   } | awk '!seen[$0]++'
 }
+suites() {
+  [ -s "$results/suites.txt" ] || suites_in_order >"$results/suites.txt"
+  cat "$results/suites.txt"
+}
+# What runs a suite, as the array `command`.
+command_of() {
+  case $1 in
+    gpu_conformance_test | gpu_test) command=("$bin/$1") ;;
+    *) command=("$bin/gpu_test" --file "${1#gpu_}") ;;
+  esac
+}
 step_tests() {
-  local name code failed=0
+  local name code failed=0 command
   mkdir -p "$results/tests"
-  for name in $(test_order); do
+  for name in $(suites); do
+    command_of "$name"
     BELFRY_LAUNCH_COUNTS="$results/tests/$name.launches" once "$results/tests/$name.exit" 300 \
-      "$results/tests/$name.log" "${runner[@]}" "$bin/$name" --gtest_brief=1 \
+      "$results/tests/$name.log" "${runner[@]}" "${command[@]}" --gtest_brief=1 \
       --gtest_output="xml:$results/tests/$name.xml"
     code=$?
     [ "$code" = 75 ] && return 75
@@ -67,15 +81,17 @@ step_tests() {
 
 # The tests' shapes are small already. A tool that finds something says so by exit code 86.
 sanitize_one() {
+  local command
+  command_of "$2"
   once "$results/sanitizer/$1.$2.exit" 240 "$results/sanitizer/$1.$2.log" \
-    "${runner[@]}" compute-sanitizer --tool "$1" --error-exitcode 86 "$bin/$2" --gtest_brief=1
+    "${runner[@]}" compute-sanitizer --tool "$1" --error-exitcode 86 "${command[@]}" --gtest_brief=1
 }
 step_sanitize() {
   local tool name bad
   command -v compute-sanitizer >/dev/null || { say "no compute-sanitizer"; return 1; }
   mkdir -p "$results/sanitizer"
   for tool in memcheck racecheck synccheck initcheck; do
-    for name in $(test_order); do
+    for name in $(suites); do
       [ -f "$results/sanitizer/$tool.$name.exit" ] && continue
       [ "$(left 240)" -ge 20 ] || { wait; return 75; }
       while [ "$(jobs -rp | wc -l)" -ge 4 ]; do wait -n; done
@@ -84,21 +100,23 @@ step_sanitize() {
   done
   wait
   for tool in memcheck racecheck synccheck initcheck; do
-    for name in "$bin"/gpu_*; do
-      [ -f "$results/sanitizer/$tool.$(basename "$name").exit" ] || return 75  # the last ones were cut off
+    for name in $(suites); do
+      [ -f "$results/sanitizer/$tool.$name.exit" ] || return 75  # the last ones were cut off
     done
   done
   bad=$(grep -Lx 0 "$results"/sanitizer/*.exit)
   [ -z "$bad" ] || { say "not clean: $(basename -a $bad | tr '\n' ' ')"; return 1; }
 }
 
+# A benchmark an op.
 step_bench() {
-  local path name code failed=0
+  local op ops name code failed=0
   mkdir -p "$results/bench"
-  for path in "$bin"/*_cuda; do
-    [ -x "$path" ] || { say "no benchmarks"; return 1; }
-    name=$(basename "$path")
-    once "$results/bench/$name.exit" 240 "$results/bench/$name.log" "${runner[@]}" "$path" \
+  ops=$("${runner[@]}" "$bin/bench_cuda" --list 2>/dev/null)
+  [ -n "$ops" ] || { say "no benchmarks"; return 1; }
+  for op in $ops; do
+    name=${op}_cuda
+    once "$results/bench/$name.exit" 240 "$results/bench/$name.log" "${runner[@]}" "$bin/bench_cuda" "$op" \
       --json "$results/bench/$name.json"
     code=$?
     case $code in

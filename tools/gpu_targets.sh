@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# gpu_targets.sh BUILD: builds what a machine with a GPU runs: the command, gpu_* tests, *_cuda benchmarks.
+# gpu_targets.sh BUILD BIN: builds what a machine with a GPU runs and puts it into the folder BIN: the command, the
+# executor's conformance tests, all other tests and all benchmarks as one program each, for they share the kernels.
+# JOBS in the environment: compilers at a time (default: as many as there are cores).
 set -euo pipefail
-build=$1
-targets=$(cmake --build "$build" --target help | tr -s ' :.' '\n' | grep -xE 'gpu_\w+|\w+_cuda|belfry' | sort -u)
-[ -n "$targets" ] || { echo "error: $build has no targets for a GPU" >&2; exit 1; }
-# shellcheck disable=SC2086
-cmake --build "$build" -j "$(nproc)" --target $targets
+build=$1 bin=$2
+programs=(apps/belfry tests/gpu/gpu_conformance_test tests/gpu/gpu_test bench/bench_cuda)
+cmake --build "$build" -j "${JOBS:-$(nproc)}" --target "${programs[@]##*/}"
+rm -rf "$bin"
+mkdir -p "$bin"
+cp -t "$bin" "${programs[@]/#/$build/}"

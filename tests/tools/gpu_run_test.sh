@@ -29,7 +29,7 @@ esac
 SH
 # Ends benchmarks as if their time were up.
 stub "$fake/timeout" <<SH
-[ -f "\$CUT" ] && [[ \$* == *shuffle_cuda* ]] && exit 124
+[ -f "\$CUT" ] && [[ \$* == *"bench_cuda shuffle"* ]] && exit 124
 exec $(command -v timeout) "\$@"
 SH
 export CUT=$work/cut
@@ -40,10 +40,14 @@ echo "========= ERROR SUMMARY: 0 errors"
 [[ $2 = racecheck && -f $RACE ]] && { echo "========= RACECHECK SUMMARY: 3 hazards displayed (2 errors, 1 warning)"; exit 86; }
 exit 0
 SH
-export RACE=$work/race
-for name in gpu_conformance_test gpu_shuffle_test; do
+export RACE=$work/race CRASH=$work/crash
+for name in gpu_conformance_test gpu_test; do
   stub "$tree/bundle/bin/$name" <<'SH'
-[ -z "${BELFRY_LAUNCH_COUNTS:-}" ] || echo "kernel_of_$(basename "$0") 4" >"$BELFRY_LAUNCH_COUNTS"
+[ "${1:-}" = --files ] && { echo gather_test; echo shuffle_test; exit 0; }
+suite=$(basename "$0")
+[ "${1:-}" = --file ] && suite=gpu_$2
+[ "$suite" = gpu_shuffle_test ] && [ -f "$CRASH" ] && exit 134
+[ -z "${BELFRY_LAUNCH_COUNTS:-}" ] || echo "kernel_of_$suite 4" >"$BELFRY_LAUNCH_COUNTS"
 for a; do case $a in --gtest_output=xml:*) cat >"${a#*xml:}" <<XML
 <testsuites tests="2" failures="0" errors="0" time="0.5"><testsuite name="S">
 <testcase name="A" classname="S" result="completed"><properties><property name="digest.ids" value="5"/></properties></testcase>
@@ -52,8 +56,9 @@ XML
 esac; done
 SH
 done
-stub "$tree/bundle/bin/shuffle_cuda" <<'SH'
-[ "$1" = --json ] && echo '{"results": [{"name": "copy", "of_copy": 0.9}]}' >"$2"
+stub "$tree/bundle/bin/bench_cuda" <<'SH'
+[ "$1" = --list ] && echo shuffle
+[ "$1 $2" = "shuffle --json" ] && echo '{"results": [{"name": "copy", "of_copy": 0.9}]}' >"$3"
 SH
 stub "$tree/bundle/bin/belfry" <<<'echo "{}"'
 printf '%040d\n' 7 >"$tree/bundle/commit"
@@ -64,8 +69,10 @@ sys.path.insert(0, sys.argv[1] + "/tools")
 import ledger_rules
 run = json.load(open(f"{sys.argv[1]}/validation/runs/{sys.argv[2]}/run.json"))
 assert not ledger_rules.faults_of_run(run), ledger_rules.faults_of_run(run)
-assert [s["ran"] for s in run["suites"]] == [2, 2], run["suites"]
-assert run["suites"][1]["digests"] == {"S.A ids": "5"}, run["suites"]
+assert [s["ran"] for s in run["suites"]] == [2, 2, 2], run["suites"]
+names = [s["binary"] for s in run["suites"]]
+assert names == ["gpu_conformance_test", "gpu_gather_test", "gpu_shuffle_test"], names
+assert run["suites"][2]["digests"] == {"S.A ids": "5"}, run["suites"]
 assert run["kernels"]["kernel_of_gpu_shuffle_test"]["launches"] == 4, run["kernels"]
 assert run["device"]["name"] == "NVIDIA H200" and run["binaries"] == "carried", run
 assert run["bench"] == {"shuffle_cuda": {"results": [{"name": "copy", "of_copy": 0.9}]}}, run["bench"]
@@ -86,19 +93,18 @@ grep -q run.json <<<"$(tar -tzf "$work/out/2026-01-01-h200-1.tar.gz")" || fail "
 touch "$RACE"
 code=0; "$tree/tools/gpu_run.sh" --id 2026-01-02-h200-1 >"$work/log" 2>&1 || code=$?
 [ "$code" = 1 ] || fail "a run with races: exit code $code"
-[ "$(verdict 2026-01-02-h200-1)" = "fail 4" ] || fail "a run with races: $(verdict 2026-01-02-h200-1)"
+[ "$(verdict 2026-01-02-h200-1)" = "fail 6" ] || fail "a run with races: $(verdict 2026-01-02-h200-1)"
 
 # A test that ends badly without a word counts as a failure; so does one that was skipped.
 rm "$RACE"
-cp "$tree/bundle/bin/gpu_shuffle_test" "$work/shuffle_test"
-stub "$tree/bundle/bin/gpu_shuffle_test" <<<'exit 134'
+touch "$CRASH"
 code=0; "$tree/tools/gpu_run.sh" --id 2026-01-03-h200-1 >"$work/log" 2>&1 || code=$?
 [ "$code" = 1 ] || fail "a crash: exit code $code"
 grep -q '"failed": 1' "$tree/validation/runs/2026-01-03-h200-1/run.json" || fail "a crash is not recorded"
 
 # A benchmark that --minutes cut off leaves nothing behind, and is done in the next call.
 id=2026-01-04-h200-1 results=$tree/validation/runs/2026-01-04-h200-1
-cp "$work/shuffle_test" "$tree/bundle/bin/gpu_shuffle_test"
+rm "$CRASH"
 touch "$CUT"
 code=0; "$tree/tools/gpu_run.sh" --id $id --minutes 1 >"$work/log" 2>&1 || code=$?
 [ "$code" = 75 ] || fail "a cut: exit code $code"

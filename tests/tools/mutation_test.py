@@ -104,8 +104,8 @@ class Report(unittest.TestCase):
             {"file": "kernels/x/x.cu", "lines": [{"line_number": 1, "count": 3}]}]}
         lines = coverage_kernels.count_lines([report, again])
         self.assertEqual({file: dict(counts) for file, counts in lines.items()}, {"kernels/x/x.cu": {1: 3, 2: 0}})
-        text, low = coverage_kernels.table(lines)
-        self.assertIn("| kernels/x/x.cu | 2 | 50.0 % | 2 |", text)
+        rows, low = coverage_kernels.measured(lines)
+        self.assertIn("| kernels/x/x.cu | 2 | 50.0 % | 2 |", coverage_kernels.table(rows))
         self.assertEqual(len(low), 1)
         self.assertEqual(coverage_kernels.ranges([3, 1, 2, 9]), "1-3, 9")
 
