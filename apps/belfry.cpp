@@ -7,6 +7,7 @@
 #include <new>
 
 #include "apps/common.hpp"
+#include "engine/device_choice.hpp"
 #include "engine/nearest.hpp"
 #include "engine/run.hpp"
 #include "kernels/core/built_ops.hpp"
@@ -87,7 +88,7 @@ int main(int argc, char** argv) {
   } catch (const belfry::Error& error) {
     return fail(error.code(), error.what());
   } catch (const belfry::simt::DeviceFailure& failure) {
-    const belfry::Error error = belfry::app::error_of(failure);
+    const belfry::Error error = belfry::error_of(failure);
     return fail(error.code(), error.what());
   } catch (const belfry::DeviceError& error) {  // a library or an op that is not there
     return fail(ExitCode::no_gpu, error.what());

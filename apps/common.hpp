@@ -31,8 +31,6 @@ void add_common_options(CLI::App& verb, CommonOptions& options);
 /// A queue on the asked-for device with the asked-for threads; Error(no_gpu / usage). "auto" takes a GPU
 /// where there is one, and says so.
 std::unique_ptr<Context> make_context(const CommonOptions& options);
-/// A failure of the GPU as the user is told it: the one place that gives it an exit code.
-Error error_of(const simt::DeviceFailure& failure, const std::string& where = "GPU");
 
 /// A whole number from 1 to `most` from the command line; Error(usage) naming the option.
 std::int64_t parse_count(const std::string& text, const char* option, std::int64_t most);

@@ -4,7 +4,7 @@
 
 #include "apps/common.hpp"
 #include "engine/config_toml.hpp"
-#include "engine/model_file.hpp"
+#include "engine/model.hpp"
 #include "engine/run.hpp"
 
 namespace belfry::app {
@@ -17,34 +17,29 @@ struct Options {
 };
 
 /// The test part: a file given, or what the run held out.
-Interactions test_part(const Options& o, const LoadedModel& model) {
+Interactions test_part(const Options& o, const ModelData& data) {
   namespace fs = std::filesystem;
   std::error_code error;  // the model may be named by itself
   const RunFolder folder{fs::is_directory(o.run, error) ? fs::path(o.run)
                                                         : fs::path(o.run).parent_path()};
   if (!o.test.empty()) {
     const std::vector<std::string> no_overrides;
-    return load_test_file(load_config(folder.config().string(), no_overrides), o.test, model.data);
+    return load_test_file(load_config(folder.config().string(), no_overrides), o.test, data);
   }
   if (!fs::exists(folder.test())) {
     throw Error(ExitCode::usage, o.run, "the run has no test part", "--test FILE names one");
   }
-  return load_test_part(folder.test(), model.data);
+  return load_test_part(folder.test(), data);
 }
 
 int evaluate_run(const Options& o) {
   const std::string path = model_path(o.run);
   const auto ctx = make_context(o.common);
-  const auto model = load_model_file(*ctx, path);
-  const Interactions test = test_part(o, *model);
-  EvaluationOptions options;
-  for (const std::string& name : model->config.evaluate.metrics)
-    options.metrics.push_back(*parse_metric(name));
-  if (options.metrics.empty()) options.metrics = default_metrics(model->config.preset);
-  options.exclude_seen = model->config.evaluate.exclude_seen;
-  options.seed = o.common.seed.empty() ? model->config.train.seed : parse_seed(o.common.seed);
-  const Evaluation e = evaluate(*ctx, *model->model, model->config, model->data, model->index.get(),
-                                model->seen, test, options);
+  Model model(*ctx, path);
+  const Interactions test = test_part(o, model.data());
+  const std::uint64_t seed =
+      o.common.seed.empty() ? model.config().train.seed : parse_seed(o.common.seed);
+  const Evaluation e = model.evaluate(test, seed);
   result(o.common.json ? to_json(e) : metrics_table(e));
   return 0;
 }

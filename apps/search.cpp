@@ -141,13 +141,13 @@ ItemIndex read_index(const Context& ctx, const NpyMatrix& items, const std::stri
 void scan(const Context& ctx, const ItemIndex& index, const NpyMatrix& queries,
           const std::string& queries_name, std::int64_t k, Answers& answers, ProgressLine& line,
           Stopwatch& watch) {
-  const std::int64_t q = queries.rows(), d = queries.cols();
+  const std::int64_t heads = queries.heads(), q = queries.rows() / heads, d = queries.cols();
   const std::int64_t tile =
       std::max<std::int64_t>(1, std::min<std::int64_t>(kReadRows, (std::int64_t{1} << 23) / k));
-  Buffer<float> chunk(Backend::cpu, std::min(tile, q) * d);
+  Buffer<float> chunk(Backend::cpu, std::min(tile, q) * heads * d);
   StreamedIn<float> upload;
   TopKStream lists(
-      ctx, index.view(), 1, std::min(tile, q), k, {},
+      ctx, index.view(), heads, std::min(tile, q), k, {},
       [&](std::int64_t first, Matrix<const float> scores, Matrix<const std::int32_t> rows) {
         watch.stop();
         line.update(first + rows.rows);
@@ -156,10 +156,10 @@ void scan(const Context& ctx, const ItemIndex& index, const NpyMatrix& queries,
       });
   for (std::int64_t first = 0; first < q; first += tile) {
     const std::int64_t m = std::min(tile, q - first);
-    read_finite(queries, queries_name, first, chunk.matrix(m, d));
+    read_finite(queries, queries_name, first * heads, chunk.matrix(m * heads, d));
     watch.start();
-    const float* rows = upload.put(ctx, {chunk.data(), static_cast<std::size_t>(m * d)});
-    lists.add(first, {rows, m, d});
+    const float* rows = upload.put(ctx, {chunk.data(), static_cast<std::size_t>(m * heads * d)});
+    lists.add(first, {rows, m * heads, d});
     watch.stop();
   }
   watch.start();
@@ -176,8 +176,8 @@ std::string path_taken(const Context& ctx) {
 int search(const Options& o) {
   const std::int64_t k = parse_k(o.k);
   const auto ctx = make_context(o.common);
-  const NpyMatrix items(o.items), queries(o.queries);
-  const std::int64_t n = items.rows(), d = items.cols(), q = queries.rows();
+  const NpyMatrix items(o.items), queries(o.queries, NpyMatrix::Shape::matrix_or_heads);
+  const std::int64_t n = items.rows(), d = items.cols(), q = queries.rows() / queries.heads();
   if (d != queries.cols()) {
     throw Error(ExitCode::bad_data, o.queries,
                 fmt::format("has {} columns, {} has {}", queries.cols(), o.items, d));
@@ -217,7 +217,9 @@ void add_search(CLI::App& app, Action& action) {
   CLI::App* verb = app.add_subcommand("search", "exact top-K over given float32 vectors");
   auto o = std::make_shared<Options>();
   verb->add_option("items", o->items, "ITEMS.npy [n, d]")->required();
-  verb->add_option("queries", o->queries, "QUERIES.npy [q, d]")->required();
+  verb->add_option("queries", o->queries,
+                   "QUERIES.npy [q, d]; [q, heads, d]: a score is the best head's")
+      ->required();
   verb->add_option("-k", o->k, "neighbours a query")->capture_default_str();
   verb->add_option("-o,--output", o->out,
                    "X.npy: writes X.items.npy (int64 rows) and X.scores.npy");

@@ -52,6 +52,12 @@ void BatchLayout::place_feature(const FeatureData& feature, const FeatureValues&
       const std::int64_t most = checked_product(n, p.longest, "BatchLayout");
       p.rows = place(most, sizeof(std::int32_t));
       p.offsets = place(n + 1, sizeof(std::int64_t));
+      p.steps = feature.steps;
+      if (p.steps > 0) {
+        p.step_offsets =
+            place(checked_product(n, p.steps, "BatchLayout") + 1, sizeof(std::int64_t));
+        p.lengths = place(n, sizeof(std::int32_t));
+      }
       if (!values.weights.empty()) p.weights = place(most, sizeof(float));
       break;
     }
@@ -69,7 +75,9 @@ BatchArrays BatchLayout::arrays(std::byte* block) const {
   a.items = at<std::int32_t>(block, items_);
   for (const FeaturePlaces& p : features_) {
     a.features.push_back({at<std::int32_t>(block, p.rows), at<std::int64_t>(block, p.offsets),
-                          at<float>(block, p.weights), at<float>(block, p.numbers)});
+                          at<std::int64_t>(block, p.step_offsets),
+                          at<std::int32_t>(block, p.lengths), at<float>(block, p.weights),
+                          at<float>(block, p.numbers)});
   }
   for (const std::int64_t place : labels_) a.labels.push_back(at<float>(block, place));
   a.candidate_ids = at<std::int64_t>(block, candidate_ids_);
@@ -92,7 +100,10 @@ Batch BatchLayout::batch(std::byte* block, std::int64_t queries,
     if (from.numbers != nullptr) {
       b.features.push_back({{}, {from.numbers, n, p.width}});
     } else {
-      b.features.push_back({{from.rows, from.offsets, from.weights, n, n * p.longest}, {}});
+      b.features.push_back({{from.rows, from.offsets, from.weights, n, n * p.longest},
+                            {},
+                            from.step_offsets,
+                            from.lengths});
     }
   }
   for (const float* labels : a.labels) b.labels.push_back({labels, b.queries});
@@ -115,6 +126,11 @@ void BatchLayout::pack(const Batch& batch, std::byte* block,
     }
     std::copy_n(from.ids.ids, from.ids.nnz, to.rows);
     if (to.offsets != nullptr) std::copy_n(from.ids.offsets, from.ids.bags + 1, to.offsets);
+    if (to.lengths != nullptr) {
+      const std::int64_t steps = features_[f].steps;
+      std::copy_n(from.step_offsets, from.ids.bags * steps + 1, to.step_offsets);
+      std::copy_n(from.lengths, from.ids.bags, to.lengths);
+    }
     if (to.weights != nullptr) std::copy_n(from.ids.weights, from.ids.nnz, to.weights);
   }
   for (std::size_t t = 0; t < a.labels.size(); ++t) {

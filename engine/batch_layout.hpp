@@ -17,10 +17,12 @@ struct BatchArrays {
   std::int32_t* items = nullptr;  ///< [C]
   /// Per feature; n is B or C. One form's arrays are set.
   struct Feature {
-    std::int32_t* rows = nullptr;     ///< [n]; of lists [n x longest]
-    std::int64_t* offsets = nullptr;  ///< lists: [n + 1]
-    float* weights = nullptr;         ///< weighted lists: [n x longest]
-    float* numbers = nullptr;         ///< dense: [n x width]
+    std::int32_t* rows = nullptr;          ///< [n]; of lists [n x longest]
+    std::int64_t* offsets = nullptr;       ///< lists: [n + 1]
+    std::int64_t* step_offsets = nullptr;  ///< lists read step by step: [n x steps + 1]
+    std::int32_t* lengths = nullptr;       ///< likewise: [n]
+    float* weights = nullptr;              ///< weighted lists: [n x longest]
+    float* numbers = nullptr;              ///< dense: [n x width]
   };
   std::vector<Feature> features;
   std::vector<float*> labels;             ///< per ranking task: [B]
@@ -52,8 +54,9 @@ class BatchLayout {
   std::int64_t users_ = 0, items_ = 0, candidate_ids_ = 0;
   std::int64_t log_probability_ = -1, weight_ = -1, mask_offsets_ = -1;
   struct FeaturePlaces {
-    std::int64_t rows = -1, offsets = -1, weights = -1, numbers = -1;
-    std::int64_t width = 0, longest = 1;
+    std::int64_t rows = -1, offsets = -1, step_offsets = -1, lengths = -1, weights = -1,
+                 numbers = -1;
+    std::int64_t width = 0, longest = 1, steps = 0;
     bool of_query = false;
   };
   std::vector<FeaturePlaces> features_;

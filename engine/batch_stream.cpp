@@ -223,7 +223,8 @@ void BatchStream::fill_features() {
     const auto gather = [&](const FeatureValues& from, const auto& at) {
       batch_.features[f] = gathers_[f].gather(
           from, feature.form(), feature.width, static_cast<std::int64_t>(at.size()), 0,
-          [&](std::int64_t i) { return std::int64_t{at[static_cast<std::size_t>(i)]}; });
+          [&](std::int64_t i) { return std::int64_t{at[static_cast<std::size_t>(i)]}; },
+          feature.steps);
     };
     if (feature.context) {
       gather(data_.train.context[context++], rows_);

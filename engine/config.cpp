@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "engine/config.hpp"
 
+#include <algorithm>
+
 #include "engine/error.hpp"
 #include "engine/nearest.hpp"
 
@@ -22,6 +24,10 @@ double default_learning_rate(bool tfrs, OptimizerKind kind) {
       return 0.1;
     case OptimizerKind::adam:
       return tfrs ? 0.001 : 0.01;
+    case OptimizerKind::rmsprop:
+    case OptimizerKind::ftrl:
+    case OptimizerKind::clippy_adagrad:
+      return 0.001;
   }
   return 0.01;
 }
@@ -42,6 +48,10 @@ InitConfig default_embedding_init(const std::string& preset) {
   InitConfig init;
   if (is_tfrs(preset)) init.kind = InitKind::uniform;
   return init;
+}
+
+PenaltyRows default_penalty_rows(const std::string& preset) {
+  return is_tfrs(preset) ? PenaltyRows::all : PenaltyRows::batch;
 }
 
 Config default_config(const std::string& preset) {
@@ -75,7 +85,9 @@ Config default_config(const std::string& preset) {
 
 std::int64_t output_width(const LayerConfig& layer, std::int64_t input,
                           const std::vector<std::int64_t>& parts) {
-  if (layer.kind == LayerKind::mlp) return layer.units.empty() ? 0 : layer.units.back();
+  if (layer.kind == LayerKind::mlp || layer.kind == LayerKind::gru) {
+    return layer.units.empty() ? 0 : layer.units.back();
+  }
   if (layer.kind != LayerKind::dot_interaction) return input;
   const auto n = static_cast<std::int64_t>(parts.size());
   for (const std::int64_t part : parts) {
@@ -85,6 +97,21 @@ std::int64_t output_width(const LayerConfig& layer, std::int64_t input,
   return layer.self_interaction ? n * (n + 1) / 2 : n * (n - 1) / 2;
 }
 
+bool starts_with_steps(const NetworkConfig& network) {
+  return std::any_of(network.layers.begin(), network.layers.end(),
+                     [](const LayerConfig& layer) { return reads_steps(layer.kind); });
+}
+
+std::int64_t steps_of(const Config& config, const FeatureConfig& feature) {
+  for (const NetworkConfig& n : config.networks) {
+    const bool reads = std::find(n.inputs.begin(), n.inputs.end(), feature.name) != n.inputs.end();
+    if (!reads || !starts_with_steps(n)) continue;
+    const bool unset = feature.kind == FeatureKind::sequence && feature.max_length == 0;
+    return unset ? kDefaultSequenceLength : feature.max_length;
+  }
+  return 0;
+}
+
 std::vector<const FeatureConfig*> lookups(const Config& config) {
   std::vector<const FeatureConfig*> out;
   for (const FeatureConfig& f : config.features) {
@@ -92,6 +119,15 @@ std::vector<const FeatureConfig*> lookups(const Config& config) {
                &f);
   }
   return out;
+}
+
+std::int64_t query_heads(const Config& config) {
+  for (const NetworkConfig& network : config.networks) {
+    if (network.name != "query" || network.layers.empty()) continue;
+    const LayerConfig& last = network.layers.back();
+    return last.kind == LayerKind::heads ? last.count : 1;
+  }
+  return 1;
 }
 
 const TaskConfig* retrieval_task(const Config& config) {

@@ -16,6 +16,7 @@
 #include "kernels/optimizer_step/optimizer_step.hpp"
 #include "kernels/retrieval_softmax/retrieval_softmax.hpp"
 #include "kernels/row_plan/row_plan.hpp"
+#include "kernels/sequence_pool/sequence_pool.hpp"
 
 namespace belfry {
 
@@ -94,14 +95,36 @@ enum class FeatureKind {
   vector,
   sequence
 };
-enum class InitKind { uniform, normal, truncated_normal, glorot_uniform, zeros, ones };
+/// Keras's initialisers of the same names; fans are the rows (in) and columns (out) of a kernel.
+enum class InitKind {
+  uniform,
+  normal,
+  truncated_normal,
+  glorot_uniform,
+  zeros,
+  ones,
+  orthogonal,  ///< of a whole matrix; no initialiser of tables
+  constant,
+  glorot_normal,
+  he_uniform,
+  he_normal
+};
 
 struct InitConfig {
   InitKind kind = InitKind::normal;
   double low = -0.05, high = 0.05;  ///< uniform
   double mean = 0, stddev = 0.1;    ///< normal, truncated_normal (cut at 2 stddev)
+  double value = 0;                 ///< constant
   bool operator==(const InitConfig&) const = default;
 };
+
+/// Keras's L1L2: l1 sum |w| + l2 sum w^2, once a step.
+struct PenaltyConfig {
+  double l1 = 0, l2 = 0;
+  bool operator==(const PenaltyConfig&) const = default;
+};
+/// Which rows of a table a penalty counts: the distinct ones that a step looks up, or, as Keras does, all.
+enum class PenaltyRows { batch, all };
 
 /// Where numbers are cut into buckets: exactly one of the three is given.
 struct BoundariesConfig {
@@ -117,19 +140,24 @@ struct FeatureConfig {
   FeatureKind kind = FeatureKind::id;
   std::string column;  ///< default: the user or item column for kind id, else the name
   std::int64_t dim = 64;
-  std::string table;  ///< shared table; default: one of its own, named like the feature
+  std::string table;       ///< shared table; default: one of its own, named like the feature
+  std::string vocabulary;  ///< id, category, list, sequence: file of its table's tokens, in order
   std::int64_t oov = 1;
-  std::optional<InitConfig> init;  ///< default: by preset
-  std::int64_t buckets = 0;        ///< hashed, unified: rows of a table
-  std::int64_t salt = 0;           ///< hashed: of SipHash; 0: FarmHash
-  std::int64_t chunks = 2;         ///< unified: lookups of `dim` columns each, side by side
-  std::int64_t tables = 2;  ///< unified: tables that the chunks of all features take turns with
-  bool normalise = false;   ///< number: (x - mean) / standard deviation
+  std::optional<InitConfig> init;           ///< default: by preset
+  PenaltyConfig penalty;                    ///< of its table
+  std::optional<PenaltyRows> penalty_rows;  ///< default: by preset
+  std::optional<std::string>
+      mask;                  ///< category, hashed, unified, list: the value that stands for none
+  std::int64_t buckets = 0;  ///< hashed, unified: rows of a table
+  std::int64_t salt = 0;     ///< hashed: of SipHash; 0: FarmHash
+  std::int64_t chunks = 2;   ///< unified: lookups of `dim` columns each, side by side
+  std::int64_t tables = 2;   ///< unified: tables that the chunks of all features take turns with
+  bool normalise = false;    ///< number: (x - mean) / standard deviation
   std::optional<double> mean, variance;  ///< number: given; else those of the training rows
   BoundariesConfig boundaries;           ///< bucket
   std::int64_t max_tokens = 10'000;      ///< text: rows of its table, padding and unknown included
   std::int64_t ngrams = 1;               ///< text: runs of up to so many words are tokens too
-  std::string separator = "|";           ///< list, vector: between the values of a field
+  std::string separator = "|";           ///< list, vector, sequence: between the values of a field
   std::string weights;                   ///< list: column of as many numbers; empty: 1 each
   Pooling pooling = Pooling::mean;       ///< text, list, sequence
   std::int64_t max_length = 0;  ///< list, sequence: the last so many; 0: all (sequence: 50)
@@ -146,14 +174,35 @@ constexpr bool is_list(FeatureKind kind) {
   return kind == FeatureKind::text || kind == FeatureKind::list || kind == FeatureKind::sequence;
 }
 
-enum class LayerKind { mlp, l2_normalize, cross, dot_interaction, layer_norm, dropout };
+enum class LayerKind {
+  mlp,
+  l2_normalize,
+  cross,
+  dot_interaction,
+  layer_norm,
+  dropout,
+  gru,
+  attention,
+  sequence_pool,
+  position_embedding,
+  heads  ///< the last of the network "query": its output is so many vectors
+};
+/// Whether a layer works on the steps of a sequence instead of rows that stand alone.
+constexpr bool reads_steps(LayerKind kind) {
+  return kind == LayerKind::gru || kind == LayerKind::attention ||
+         kind == LayerKind::sequence_pool || kind == LayerKind::position_embedding;
+}
+/// Whether it makes one row of them.
+constexpr bool ends_steps(LayerKind kind) {
+  return kind == LayerKind::gru || kind == LayerKind::sequence_pool;
+}
 
 struct LayerConfig {
   LayerKind kind = LayerKind::mlp;
-  std::vector<std::int64_t> units;           ///< mlp
+  std::vector<std::int64_t> units;           ///< mlp; gru: one
   Activation activation = Activation::relu;  ///< mlp: of all but the last
   Activation final_activation = Activation::linear;
-  bool use_bias = true;             ///< mlp, cross
+  bool use_bias = true;             ///< mlp, cross, gru, attention
   std::int64_t num_layers = 1;      ///< cross: stacked, all crossing with the first one's input
   std::int64_t projection_dim = 0;  ///< cross: of its low-rank form; 0: full rank
   double diag_scale = 0;            ///< cross
@@ -162,6 +211,15 @@ struct LayerConfig {
   bool skip_gather = false;                       ///< dot-interaction
   double epsilon = 1e-3;                          ///< layer-norm
   double rate = 0.1;                              ///< dropout
+  std::int64_t count = 2;                         ///< heads
+  // Of layers with kernels: penalties, and other initial values than the layer's own.
+  PenaltyConfig penalty, bias_penalty;
+  std::optional<InitConfig> kernel_init, bias_init;
+  std::int64_t num_heads = 1;  ///< attention
+  std::int64_t key_dim = 0;  ///< attention: columns of a head; 0: the input's width over num_heads
+  bool causal = false;       ///< attention: a step attends to itself and earlier ones only
+  bool residual = false;     ///< attention: its input is added to its output
+  SequencePooling sequence_pooling = SequencePooling::mean;  ///< sequence-pool
   SourcePlace place;
   bool operator==(const LayerConfig&) const = default;
 };
@@ -263,7 +321,7 @@ struct OptimizerGroupConfig {
   std::string match = "*";   ///< glob over parameter names ("*.embedding", "movie_id.*")
   OptimizerOptions options;  ///< kind and constants (group number and rate are set by the engine)
   double learning_rate = 0.01;
-  double initial_accumulator_value = 0.1;  ///< adagrad, rowwise-adagrad
+  double initial_accumulator_value = 0.1;  ///< adagrad, rowwise-adagrad, ftrl, clippy-adagrad
   ScheduleConfig schedule;
   SourcePlace place;
   bool operator==(const OptimizerGroupConfig&) const = default;
@@ -354,8 +412,23 @@ OptimizerGroupConfig default_optimizer(const std::string& preset, OptimizerKind 
 /// Initialiser of embedding tables under a preset, and of dense kernels (glorot_uniform, zero bias).
 InitConfig default_embedding_init(const std::string& preset);
 
+/// The rows that a table's penalty counts under a preset.
+PenaltyRows default_penalty_rows(const std::string& preset);
+
+/// Whether a network starts with the steps of its one input, a list: [B T, dim], T the feature's max_length, a
+/// step a row (kernels/core/steps.hpp), and a row a list again once a gru or sequence-pool has come. True
+/// where any of its layers reads steps.
+bool starts_with_steps(const NetworkConfig& network);
+/// T of a feature that such a network reads (a sequence whose max_length is not given: 50); 0: none does.
+std::int64_t steps_of(const Config& config, const FeatureConfig& feature);
+/// The history that a sequence keeps where max_length is 0.
+inline constexpr std::int64_t kDefaultSequenceLength = 50;
+
 /// Features as they are looked up: a unified one stands there once a chunk.
 std::vector<const FeatureConfig*> lookups(const Config& config);
+
+/// Vectors that the query tower gives to a query: a score is the maximum over them. 1 without a heads layer.
+std::int64_t query_heads(const Config& config);
 
 /// The first retrieval task; nullptr: the model ranks only.
 const TaskConfig* retrieval_task(const Config& config);

@@ -11,7 +11,6 @@
 #include "engine/config_toml.hpp"
 #include "engine/error.hpp"
 #include "engine/nearest.hpp"
-#include "engine/rating_evaluation.hpp"
 #include "engine/row_filter.hpp"
 #include "engine/schedule.hpp"
 #include "kernels/core/step_state.hpp"
@@ -117,6 +116,7 @@ class Checker {
     for (std::size_t i = 0; i < c_.networks.size(); ++i) {
       inputs(i, known);
       layers(i);
+      check_sequences(c_, i);
     }
     for (std::size_t i = 0; i < c_.networks.size(); ++i) cycle(i);
   }
@@ -149,11 +149,26 @@ class Checker {
         refuse(key_of("network", i, fmt::format("layers.{}.units", j)),
                "an mlp layer needs \"units\"", "such as units = [64, 32]");
       }
+      const std::string layer = fmt::format("layers.{}", j);
+      for (const auto& [key, init] : {std::pair("kernel_init", &n.layers[j].kernel_init),
+                                      std::pair("bias_init", &n.layers[j].bias_init)}) {
+        if (*init) check_init(c_, key_of("network", i, layer + "." + key), **init);
+      }
+      if (n.layers[j].kind == LayerKind::heads) heads(i, j);
       if (n.layers[j].kind != LayerKind::dot_interaction) continue;
       const std::string at = key_of("network", i, fmt::format("layers.{}", j));
       if (j > 0) refuse(at, "a dot-interaction must be the first layer: it reads the inputs apart");
       if (n.inputs.size() < 2) refuse(at, "a dot-interaction needs at least two inputs");
     }
+  }
+
+  /// Several vectors of a query: only retrieval takes them, and only at the end of the query tower.
+  void heads(std::size_t i, std::size_t layer) const {
+    const NetworkConfig& n = c_.networks[i];
+    const std::string at = key_of("network", i, fmt::format("layers.{}", layer));
+    if (n.name != "query") refuse(at, "only the network \"query\" can end in heads");
+    if (layer + 1 != n.layers.size()) refuse(at, "heads must be the last layer of the network");
+    if (retrieval_task(c_) == nullptr) refuse(at, "heads need a retrieval task");
   }
 
   /// Follows the inputs of network i; `path_` holds the networks on the way.
@@ -190,7 +205,12 @@ class Checker {
       }
     }
     unused();
-    const std::int64_t q = width_of_tower(Side::query), v = width_of_tower(Side::candidate);
+    const std::int64_t q = width_of_head(), v = width_of_tower(Side::candidate);
+    if (q > 0 && v > 0 && q != v && query_heads(c_) > 1) {
+      refuse(heads_key(),
+             fmt::format("a head of the query tower is {} wide and the candidate tower {}", q, v),
+             "the query tower must be as wide as all its heads together");
+    }
     if (q > 0 && v > 0 && q != v) {
       refuse(width_key(Side::candidate),
              fmt::format("the query tower is {} wide and the candidate tower {}", q, v),
@@ -312,6 +332,18 @@ class Checker {
   }
   std::int64_t width_of_tower(Side side) const { return width(word(side)); }
 
+  /// Of one of the query tower's vectors.
+  std::int64_t width_of_head() const {
+    const std::int64_t all = width_of_tower(Side::query), heads = query_heads(c_);
+    if (all % heads == 0) return all / heads;
+    refuse(heads_key(),
+           fmt::format("the query tower is {} wide, which {} heads do not divide", all, heads));
+  }
+  std::string heads_key() const {
+    const std::size_t i = network_.at("query");
+    return key_of("network", i, fmt::format("layers.{}.count", c_.networks[i].layers.size() - 1));
+  }
+
   /// The key that decides a tower's width.
   std::string width_key(Side side) const {
     const auto network = network_.find(word(side));
@@ -342,7 +374,7 @@ class Checker {
         if (t.list_size > 0 && ++lists > 1) {
           refuse(key_of("task", i, "list_size"), "only one task can draw lists");
         }
-        ranking(i);
+        check_ranking_task(c_, i);
         continue;
       }
       if (++retrievals > 1) refuse(key_of("task", i, "kind"), "only one task can be of retrieval");
@@ -357,7 +389,7 @@ class Checker {
       }
     }
     if (weight <= 0) refuse("task.0.weight", "all tasks have weight 0");
-    early_stop();
+    check_early_stop(c_);
     if (!c_.index.rank_by.empty()) {
       const bool known = std::any_of(c_.tasks.begin(), c_.tasks.end(), [&](const TaskConfig& t) {
         return t.kind == TaskKind::ranking && t.score == c_.index.rank_by;
@@ -366,38 +398,6 @@ class Checker {
         refuse("index.rank_by", fmt::format("no ranking task has the score {}",
                                             schema::toml_string(c_.index.rank_by)));
       }
-    }
-  }
-
-  /// What training watches must be something that the model does.
-  void early_stop() const {
-    if (!c_.train.early_stop || c_.train.early_stop->metric == EarlyStop{}.metric) return;
-    const std::string& name = c_.train.early_stop->metric;
-    const bool ranks = std::any_of(c_.tasks.begin(), c_.tasks.end(),
-                                   [](const TaskConfig& t) { return t.kind == TaskKind::ranking; });
-    if (is_rating_metric(name) && !ranks) {
-      refuse("train.early_stop.metric", "the metric \"" + name + "\" needs a ranking task");
-    }
-    if (!is_rating_metric(name) && retrieval_task(c_) == nullptr) {
-      refuse("train.early_stop.metric", "the metric \"" + name + "\" needs a retrieval task");
-    }
-  }
-
-  void ranking(std::size_t i) const {
-    const TaskConfig& t = c_.tasks[i];
-    if (!t.group_by.empty() && t.group_by != "user") {
-      refuse(key_of("task", i, "group_by"), "lists can be grouped by \"user\" alone");
-    }
-    const bool lists = t.group_by == "user" && t.list_size >= 2;
-    if (is_listwise(t.ranking_loss) && !lists) {
-      refuse(key_of("task", i, "list_size"), "this loss compares the rows of a list",
-             "group_by = \"user\" and a list_size of at least 2");
-    }
-    if ((t.list_size > 0) != !t.group_by.empty()) {
-      refuse(key_of("task", i, "list_size"), "\"group_by\" and \"list_size\" go together");
-    }
-    if (t.list_size == 1) {
-      refuse(key_of("task", i, "list_size"), "a list has at least two rows");
     }
   }
 
@@ -426,6 +426,11 @@ class Checker {
     const ScheduleConfig& s = g.schedule;
     if (g.options.nesterov && g.options.momentum == 0) {
       refuse(at + ".nesterov", "\"nesterov\" needs a \"momentum\" above 0");
+    }
+    if (g.options.clip_accumulator_update && g.options.use_standard_accumulator_update) {
+      refuse(at + ".clip_accumulator_update",
+             "a gradient cannot be clipped for an accumulator that is updated before the clipping",
+             "set one of \"clip_accumulator_update\" and \"use_standard_accumulator_update\"");
     }
     if (s.kind != ScheduleKind::piecewise)
       return check_schedule(s, SourcePlace(place_of(c_, at + ".schedule")));

@@ -18,7 +18,15 @@ const char* word(Side side);
 /// Names stand in parameter names and dotted keys.
 void check_name(const Config& config, const std::string& key, const std::string& name);
 
+void check_init(const Config& config, const std::string& key, const InitConfig& init);
+
 /// Each feature by itself, and features that share a table.
 void check_features(const Config& config);
+/// Task i, one of ranking, whose score is a network of the config.
+void check_ranking_task(const Config& config, std::size_t i);
+/// What training watches must be something that a task makes.
+void check_early_stop(const Config& config);
+/// Network i, if it starts with the steps of a list.
+void check_sequences(const Config& config, std::size_t i);
 
 }  // namespace belfry

@@ -36,6 +36,12 @@ void check_name(const Config& c, const std::string& key, const std::string& name
   }
 }
 
+void check_init(const Config& c, const std::string& key, const InitConfig& init) {
+  if (init.kind == InitKind::uniform && init.low >= init.high) {
+    refuse_key(c, key + ".low", "\"low\" must be less than \"high\"");
+  }
+}
+
 namespace {
 
 /// A history shares the items' table; a list may hold what another feature has one of.
@@ -70,7 +76,8 @@ void check_kind(const Config& c, std::size_t i) {
       }
     }
   }
-  const bool separated = f.kind == FeatureKind::list || f.kind == FeatureKind::vector;
+  const bool separated = f.kind == FeatureKind::list || f.kind == FeatureKind::vector ||
+                         f.kind == FeatureKind::sequence;
   if (separated && f.separator.empty()) {
     refuse_key(c, key_of("feature", i, "separator"), "\"separator\" must not be empty");
   }
@@ -102,12 +109,25 @@ void check_tables(const Config& c) {
     };
     if (f.dim != g.dim) differ("dim", fmt::format("dim {}", f.dim), fmt::format("dim {}", g.dim));
     if (f.oov != g.oov) differ("oov", fmt::format("oov {}", f.oov), fmt::format("oov {}", g.oov));
+    if (f.vocabulary != g.vocabulary) {
+      differ("vocabulary", "another vocabulary", "a vocabulary of its own");
+    }
     if (!share_vocabulary(f.kind, g.kind)) differ("kind", "another kind", "one kind");
     if (f.buckets != g.buckets) differ("buckets", "other buckets", "its own buckets");
     if (f.tables != g.tables) differ("tables", "other tables", "its own tables");
     if (f.kind == FeatureKind::id && g.kind == FeatureKind::id && f.of != g.of) {
       differ("table", std::string("ids of the ") + word(f.of) + " side",
              std::string("ids of the ") + word(g.of) + " side");
+    }
+    const auto factors = [](const PenaltyConfig& p) {
+      return fmt::format("l1 {} and l2 {}", p.l1, p.l2);
+    };
+    if (!(f.penalty == g.penalty)) {
+      differ(f.penalty.l2 != g.penalty.l2 ? "l2" : "l1", factors(f.penalty), factors(g.penalty));
+    }
+    const PenaltyRows rows = default_penalty_rows(c.preset);
+    if (f.penalty_rows.value_or(rows) != g.penalty_rows.value_or(rows)) {
+      differ("penalty_rows", "other penalty_rows", "its own penalty_rows");
     }
     const InitConfig usual = default_embedding_init(c.preset);
     if (!(f.init.value_or(usual) == g.init.value_or(usual))) {
@@ -130,9 +150,7 @@ void check_features(const Config& c) {
     if (!names.insert(f.name).second) {
       refuse_key(c, at, "two features are named \"" + f.name + "\"");
     }
-    if (f.init && f.init->kind == InitKind::uniform && f.init->low >= f.init->high) {
-      refuse_key(c, key_of("feature", i, "init.low"), "\"low\" must be less than \"high\"");
-    }
+    if (f.init) check_init(c, key_of("feature", i, "init"), *f.init);
     check_kind(c, i);
   }
   check_tables(c);

@@ -6,12 +6,14 @@
 
 #include "engine/config_schema.hpp"
 #include "engine/error.hpp"
+#include "kernels/attention/attention.hpp"
 
 namespace belfry::schema {
 namespace {
 
 constexpr std::int64_t kWidest = 65536;   // of a vector: beyond it a typing error is more likely
 constexpr std::int64_t kLongest = 65536;  // of a list
+constexpr std::int64_t kMostHeads = 32;   // of a query: what the loss takes on a GPU
 
 const Words<Side> kSides{"side", {{Side::query, "query"}, {Side::candidate, "candidate"}}, {}};
 const Words<FeatureKind> kFeatureKinds{"feature kind",
@@ -34,16 +36,29 @@ const Words<InitKind> kInitKinds{"initialiser",
                                   {InitKind::truncated_normal, "truncated-normal"},
                                   {InitKind::glorot_uniform, "glorot-uniform"},
                                   {InitKind::zeros, "zeros"},
-                                  {InitKind::ones, "ones"}},
+                                  {InitKind::ones, "ones"},
+                                  {InitKind::constant, "constant"},
+                                  {InitKind::glorot_normal, "glorot-normal"},
+                                  {InitKind::he_uniform, "he-uniform"},
+                                  {InitKind::he_normal, "he-normal"}},
                                  {}};
+const Words<PenaltyRows> kPenaltyRows{
+    "rule", {{PenaltyRows::batch, "batch"}, {PenaltyRows::all, "all"}}, {}};
 const Words<LayerKind> kLayerKinds{"layer kind",
                                    {{LayerKind::mlp, "mlp"},
                                     {LayerKind::l2_normalize, "l2-normalize"},
                                     {LayerKind::cross, "cross"},
                                     {LayerKind::dot_interaction, "dot-interaction"},
                                     {LayerKind::layer_norm, "layer-norm"},
-                                    {LayerKind::dropout, "dropout"}},
-                                   {"gru", "attention", "heads"}};
+                                    {LayerKind::dropout, "dropout"},
+                                    {LayerKind::gru, "gru"},
+                                    {LayerKind::attention, "attention"},
+                                    {LayerKind::sequence_pool, "sequence-pool"},
+                                    {LayerKind::position_embedding, "position-embedding"},
+                                    {LayerKind::heads, "heads"}},
+                                   {}};
+const Words<SequencePooling> kSequencePoolings{
+    "pooling", {{SequencePooling::mean, "mean"}, {SequencePooling::last, "last"}}, {}};
 const Words<Activation> kActivations{"activation",
                                      {{Activation::linear, "linear"},
                                       {Activation::relu, "relu"},
@@ -53,7 +68,8 @@ const Words<Activation> kActivations{"activation",
                                       {Activation::elu, "elu"},
                                       {Activation::selu, "selu"},
                                       {Activation::softplus, "softplus"},
-                                      {Activation::swish, "swish"}},
+                                      {Activation::swish, "swish"},
+                                      {Activation::gelu_tanh, "gelu-tanh"}},
                                      {}};
 const Words<TaskKind> kTaskKinds{
     "task kind", {{TaskKind::retrieval, "retrieval"}, {TaskKind::ranking, "ranking"}}, {}};
@@ -82,25 +98,63 @@ const Words<SamplingCorrection> kCorrections{
     {"streaming"}};
 const Words<bool> kReductions{"reduction", {{true, "mean"}, {false, "sum"}}, {}};
 
-Field init(std::optional<InitConfig>& member) {
-  Field f{"init", "initial values of the table (unset: by preset)"};
+Field init(const std::string& key, const std::string& label, std::optional<InitConfig>& member,
+           std::string help) {
+  Field f{key, std::move(help)};
   f.example = "{ kind = \"uniform\", low = -0.05, high = 0.05 }";
-  f.read = [&member](const Reader& r, const Scope& s, const toml::node& node) {
+  f.read = [key, label, &member](const Reader& r, const Scope& s, const toml::node& node) {
     InitConfig init;
     table(
-        "init", "[feature.init]", [&init] { return fields(init); }, "")
+        key, label, [&init] { return fields(init); }, "")
         .read(r, s, node);
     member = init;
   };
   f.print = [&member] {
     return member ? std::optional(inline_text(fields(*member))) : std::nullopt;
   };
-  f.check = [&member]() -> std::optional<Complaint> {
+  f.check = [key, &member]() -> std::optional<Complaint> {
     if (!member) return std::nullopt;
     auto complaint = check_fields(fields(*member));
-    if (complaint) complaint->at = "init." + complaint->at;
+    if (complaint) complaint->at = key + "." + complaint->at;
     return complaint;
   };
+  return f;
+}
+
+/// A factor of a penalty, which is not printed where there is none.
+Field factor(const std::string& key, double& member, std::string help) {
+  Field f = real(key, member, kNotNegative, std::move(help));
+  f.example = "1e-6";
+  f.print = [&member, print = f.print] { return member == 0 ? std::nullopt : print(); };
+  return f;
+}
+
+Field penalty_rows(std::optional<PenaltyRows>& member) {
+  static PenaltyRows none = PenaltyRows::batch;
+  Field f = choice("penalty_rows", none, kPenaltyRows,
+                   "rows that count, those of the step's lookups or the whole table (unset: batch, "
+                   "all under tfrs)");
+  f.example = "\"batch\"";
+  f.read = [&member](const Reader& r, const Scope& s, const toml::node& node) {
+    PenaltyRows rows = PenaltyRows::batch;
+    choice("penalty_rows", rows, kPenaltyRows, "").read(r, s, node);
+    member = rows;
+  };
+  f.print = [&member] {
+    return member ? std::optional(toml_string(kPenaltyRows.of(*member))) : std::nullopt;
+  };
+  return f;
+}
+
+Field mask(std::optional<std::string>& member) {
+  Field f{"mask", "the value that stands for none: it is no token, and its vector is zero"};
+  f.example = "\"\"";
+  f.read = [&member](const Reader& r, const Scope& s, const toml::node& node) {
+    std::string value;
+    text("mask", value, "").read(r, s, node);
+    member = value;
+  };
+  f.print = [&member] { return member ? std::optional(toml_string(*member)) : std::nullopt; };
   return f;
 }
 
@@ -129,6 +183,22 @@ Field boundaries(BoundariesConfig& c) {
     return std::nullopt;
   };
   f.check = [&c] { return reals("boundaries", c.values, "").check(); };
+  return f;
+}
+
+/// The one width of a gru: a number, or a list of one.
+Field one_width(std::vector<std::int64_t>& member) {
+  Field f = integers("units", member, 1, kWidest, "width of each dense layer; gru: of its state");
+  f.read = [&member](const Reader& r, const Scope& s, const toml::node& node) {
+    if (node.is_array()) return integers("units", member, 1, kWidest, "").read(r, s, node);
+    std::int64_t width = 0;
+    integer("units", width, 1, kWidest, "").read(r, s, node);
+    member = {width};
+  };
+  f.print = [&member]() -> std::optional<std::string> {
+    if (member.size() != 1) return integers("units", member, 1, kWidest, "").print();
+    return std::to_string(member.front());
+  };
   return f;
 }
 
@@ -215,7 +285,9 @@ Fields fields(InitConfig& c) {
           when(uniform, of_uniform, real("low", c.low, kAnyReal, "lower end")),
           when(uniform, of_uniform, real("high", c.high, kAnyReal, "upper end")),
           when(normal, of_normal, real("mean", c.mean, kAnyReal, "mean")),
-          when(normal, of_normal, real("stddev", c.stddev, kPositive, "standard deviation"))};
+          when(normal, of_normal, real("stddev", c.stddev, kPositive, "standard deviation")),
+          when(c.kind == InitKind::constant, "kind = \"constant\"",
+               real("value", c.value, kAnyReal, "of every element"))};
 }
 
 Fields fields(FeatureConfig& c) {
@@ -225,6 +297,8 @@ Fields fields(FeatureConfig& c) {
   };
   const bool named = k == FeatureKind::id || k == FeatureKind::category || k == FeatureKind::list ||
                      k == FeatureKind::sequence;
+  const bool masked = k == FeatureKind::category || k == FeatureKind::hashed ||
+                      k == FeatureKind::unified || k == FeatureKind::list;
   return {
       text("name", c.name, "what networks call it; required"),
       choice("of", c.of, kSides, "the side that it describes"),
@@ -238,8 +312,20 @@ Fields fields(FeatureConfig& c) {
                 "embedding table, shared by all features that name it (unset: its own)",
                 "\"genre\"")),
       only(named, "a vocabulary",
+           path("vocabulary", c.vocabulary,
+                "file of the table's values, one a line (unset: those of the training rows)",
+                "\"users.txt\"")),
+      only(named, "a vocabulary",
            integer("oov", c.oov, 0, 1'000'000, "rows for values that training never saw")),
-      only(has_table(k), "an embedding table", init(c.init)),
+      only(
+          has_table(k), "an embedding table",
+          init("init", "[feature.init]", c.init, "initial values of the table (unset: by preset)")),
+      only(has_table(k), "an embedding table",
+           factor("l1", c.penalty.l1, "times the sum of |w| of the table's rows joins the loss")),
+      only(has_table(k), "an embedding table",
+           factor("l2", c.penalty.l2, "times the sum of w^2 of the table's rows joins the loss")),
+      only(has_table(k), "an embedding table", penalty_rows(c.penalty_rows)),
+      only(masked, "kind = \"category\", \"hashed\", \"unified\" or \"list\"", mask(c.mask)),
       only(k == FeatureKind::hashed || k == FeatureKind::unified,
            "kind = \"hashed\" or \"unified\"",
            integer("buckets", c.buckets, 0, kMostInt, "rows of its table; required")),
@@ -262,8 +348,10 @@ Fields fields(FeatureConfig& c) {
                    "rows of its table: padding, unknown words, then the most frequent")),
       only(k == FeatureKind::text, "kind = \"text\"",
            integer("ngrams", c.ngrams, 1, 8, "runs of up to so many words are tokens too")),
-      only(k == FeatureKind::list || k == FeatureKind::vector, "kind = \"list\" or \"vector\"",
-           text("separator", c.separator, "between the values of a field")),
+      only(k == FeatureKind::list || k == FeatureKind::vector || k == FeatureKind::sequence,
+           "kind = \"list\", \"vector\" or \"sequence\"",
+           text("separator", c.separator,
+                "between the values of a field (sequence: where a query gives one)")),
       only(k == FeatureKind::list, "kind = \"list\"",
            text("weights", c.weights, "column of as many numbers (unset: 1 each)",
                 "\"genre_weights\"")),
@@ -277,15 +365,22 @@ Fields fields(FeatureConfig& c) {
 Fields fields(LayerConfig& c) {
   const bool mlp = c.kind == LayerKind::mlp, cross = c.kind == LayerKind::cross;
   const bool dot = c.kind == LayerKind::dot_interaction;
+  const bool gru = c.kind == LayerKind::gru, attention = c.kind == LayerKind::attention;
+  const bool kernels = mlp || cross || gru || attention;
+  const std::string of_kernels = "kind = \"mlp\", \"cross\", \"gru\" or \"attention\"";
+  const std::string of_attention = "kind = \"attention\"";
   const std::string of_mlp = "kind = \"mlp\"", of_cross = "kind = \"cross\"";
   const std::string of_dot = "kind = \"dot-interaction\"";
   return {
       kind(choice("kind", c.kind, kLayerKinds, "what the layer does")),
-      when(mlp, of_mlp, integers("units", c.units, 1, kWidest, "width of each dense layer")),
+      when(mlp || gru, "kind = \"mlp\" or \"gru\"",
+           gru ? one_width(c.units)
+               : integers("units", c.units, 1, kWidest,
+                          "width of each dense layer; gru: of its state")),
       when(mlp, of_mlp, choice("activation", c.activation, kActivations, "after all but the last")),
       when(mlp, of_mlp,
            choice("final_activation", c.final_activation, kActivations, "after the last")),
-      when(mlp || cross, "kind = \"mlp\" or \"cross\"",
+      when(mlp || cross || gru || attention, "kind = \"mlp\", \"cross\", \"gru\" or \"attention\"",
            flag("use_bias", c.use_bias, "whether dense layers add a bias")),
       when(cross, of_cross,
            integer("num_layers", c.num_layers, 1, 64, "stacked, all crossing with the input")),
@@ -303,6 +398,32 @@ Fields fields(LayerConfig& c) {
            real("epsilon", c.epsilon, kPositive, "added to the variance")),
       when(c.kind == LayerKind::dropout, "kind = \"dropout\"",
            real("rate", c.rate, kBelowOne, "share of the values that a step leaves out")),
+      when(c.kind == LayerKind::heads, "kind = \"heads\"",
+           integer("count", c.count, 1, kMostHeads,
+                   "vectors of a query; an item's score is the best of them")),
+      when(attention, of_attention,
+           integer("num_heads", c.num_heads, 1, 256, "each attends by itself")),
+      when(attention, of_attention,
+           integer("key_dim", c.key_dim, 0, kAttentionMaxKeys,
+                   "columns of a head; 0: the input's width over num_heads")),
+      when(attention, of_attention,
+           flag("causal", c.causal, "a step attends to itself and earlier ones only")),
+      when(attention, of_attention,
+           flag("residual", c.residual, "its input is added to its output")),
+      when(c.kind == LayerKind::sequence_pool, "kind = \"sequence-pool\"",
+           choice("pooling", c.sequence_pooling, kSequencePoolings, "of the steps of a sequence")),
+      when(mlp || cross || gru, "kind = \"mlp\", \"cross\" or \"gru\"",
+           init("kernel_init", "[network.layers.kernel_init]", c.kernel_init,
+                "initial values of its kernels (unset: the layer's own)")),
+      when(mlp || cross || gru, "kind = \"mlp\", \"cross\" or \"gru\"",
+           init("bias_init", "[network.layers.bias_init]", c.bias_init,
+                "initial values of its biases (unset: zeros)")),
+      when(kernels, of_kernels,
+           factor("l1", c.penalty.l1, "times the sum of |w| of its kernels joins the loss")),
+      when(kernels, of_kernels,
+           factor("l2", c.penalty.l2, "times the sum of w^2 of its kernels joins the loss")),
+      when(kernels, of_kernels, factor("bias_l1", c.bias_penalty.l1, "l1 of its biases")),
+      when(kernels, of_kernels, factor("bias_l2", c.bias_penalty.l2, "l2 of its biases")),
   };
 }
 

@@ -24,6 +24,8 @@ struct Plan {
   std::size_t source = 0;  ///< column of the file
   std::size_t target = 0;  ///< column of the table
   bool kept = true;        ///< false: read for `where` alone
+  const ColumnRequest* request = nullptr;
+  bool in_range(double value) const { return value >= request->least && value <= request->most; }
 };
 
 bool is_text(Kind kind) {
@@ -146,7 +148,8 @@ class TableBuilder {
     plans_.clear();
     for (std::size_t i = 0; i < wanted_.size(); ++i) {
       const ColumnRequest& request = wanted_[i];
-      Plan plan{request.name, Kind::text, column_index(schema, path, request.name), i, true};
+      Plan plan{request.name, Kind::text, column_index(schema, path, request.name), i,
+                true,         &request};
       if (request.id) {
         plan.kind = options_.id_type == IdType::integer ? Kind::integer_id : Kind::id;
       } else if (request.type != ColumnType::text) {
@@ -202,7 +205,9 @@ class TableBuilder {
       const Field& field = batch_.field(r, plan.source);
       double value = 0;
       if (!parse_real(field.text(), value)) return false;
-      if (keep_[r] != 0) out.push_back(value);
+      if (keep_[r] == 0) continue;
+      if (!plan.in_range(value)) return false;
+      out.push_back(value);
     }
     return true;
   }
@@ -255,7 +260,7 @@ class TableBuilder {
     return side_.emplace_back(latin1_to_utf8(text));
   }
 
-  std::string fault(const Plan& plan, const Field& field) {
+  std::string fault(const Plan& plan, const Field& field, bool kept) {
     const std::string column = " (column " + plan.name + ")";
     if (field.begin == nullptr && field.at == Field::kNested) {
       return "a list or an object where one value is wanted" + column;
@@ -267,6 +272,11 @@ class TableBuilder {
       if (what.empty() && plan.kind == Kind::integer_id) what = number_fault(field.text(), true);
     } else {
       what = number_fault(field.text(), plan.kind == Kind::integer);
+      if (what.empty() && kept && plan.kept && plan.kind == Kind::real) {
+        double value = 0;
+        parse_real(field.text(), value);
+        if (!plan.in_range(value)) what = shown(field.text()) + ": " + plan.request->why;
+      }
     }
     return what.empty() ? "" : what + column;
   }
@@ -277,7 +287,7 @@ class TableBuilder {
                      [](const Plan& a, const Plan& b) { return a.source < b.source; });
     for (std::size_t r = 0; r < batch_.size; ++r) {
       for (const Plan& plan : plans) {
-        const std::string what = fault(plan, batch_.field(r, plan.source));
+        const std::string what = fault(plan, batch_.field(r, plan.source), keep_[r] != 0);
         if (!what.empty()) {
           throw Error(ExitCode::bad_data, reader_->place(batch_, r, plan.source), what);
         }

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -85,6 +86,10 @@ struct ColumnRequest {
   ColumnType type = ColumnType::text;
   bool id =
       false;  ///< an id column: text compared exactly, or a canonical integer when id_type says so
+  /// Of a real column: a value outside is a bad row, unless `where` leaves it out.
+  double least = -std::numeric_limits<double>::infinity();
+  double most = std::numeric_limits<double>::infinity();
+  std::string why = {};  ///< the range, for the message: `a weight is not negative`
 };
 
 struct ReadOptions {

@@ -72,7 +72,7 @@ bool answers_unknown_users(const ModelData& data) {
   });
 }
 
-MetricMap factorized_top_k(const Context& ctx, TwoTower& model, const ModelData& data,
+MetricMap factorized_top_k(const Context& ctx, TowerNetworks& model, const ModelData& data,
                            const ItemIndex& index, const Interactions& test,
                            const std::vector<Metric>& metrics) {
   std::vector<std::int64_t> ks;
@@ -81,17 +81,18 @@ MetricMap factorized_top_k(const Context& ctx, TwoTower& model, const ModelData&
   }
   if (ks.empty() || test.size() == 0) return {};
   std::sort(ks.begin(), ks.end());
-  FactorizedTopK top_k(ks);
+  TopKAccuracy top_k(ks);
   const QueryRows queries = queries_of_interactions(data, test);
   const std::int64_t tile = std::min(kTile, test.size());
   const bool cold = answers_unknown_users(data);
-  Buffer<float> vectors(ctx.backend(), tile * model.width());
+  const std::int64_t heads = model.heads();
+  Buffer<float> vectors(ctx.backend(), tile * heads * model.width());
   const float largest = largest_component(ctx, index.view());
   Results<float> scores(ctx, tile);
   std::vector<std::int32_t> rows;
   for (std::int64_t first = 0; first < test.size(); first += tile) {
     const std::int64_t n = std::min(tile, test.size() - first);
-    const Matrix<float> q = vectors.matrix(n, model.width());
+    const Matrix<float> q = vectors.matrix(n * heads, model.width());
     model.encode_queries(ctx, queries, first, q);
     // A true item outside the catalogue has no vector, nor an unknown user without an OOV row: a miss.
     rows.clear();
@@ -101,8 +102,8 @@ MetricMap factorized_top_k(const Context& ctx, TwoTower& model, const ModelData&
       rows.push_back(vector && test.item[row] < data.item_count() ? test.item[row] : -1);
     }
     const Uploaded<std::int32_t> items(ctx, rows);
-    pair_scores(ctx, q, 1, index.view(), items.view(), {scores.data(), n});
-    top_k.update_by_score(ctx, q, 1, index.view(),
+    pair_scores(ctx, q, heads, index.view(), items.view(), {scores.data(), n});
+    top_k.update_by_score(ctx, q, heads, index.view(),
                           {scores.fetch(ctx, n), static_cast<std::size_t>(n)}, {}, largest);
   }
   return top_k.result();
@@ -126,7 +127,8 @@ std::vector<Metric> default_metrics(const std::string& preset) {
   return out;
 }
 
-std::unique_ptr<ItemIndex> build_index(const Context& ctx, TwoTower& model, const ModelData& data) {
+std::unique_ptr<ItemIndex> build_index(const Context& ctx, TowerNetworks& model,
+                                       const ModelData& data) {
   if (model.width() == 0) return nullptr;
   auto index = std::make_unique<ItemIndex>(ctx, data.item_count(), model.width());
   const std::int64_t tile = std::max<std::int64_t>(1, std::min(kTile, data.item_count()));
@@ -145,7 +147,7 @@ std::unique_ptr<ItemIndex> build_index(const Context& ctx, TwoTower& model, cons
   return index;
 }
 
-Evaluation evaluate(const Context& ctx, TwoTower& model, const Config& config,
+Evaluation evaluate(const Context& ctx, TowerNetworks& model, const Config& config,
                     const ModelData& data, const ItemIndex* index, const ItemLists& seen,
                     const Interactions& test, const EvaluationOptions& options) {
   const auto start = std::chrono::steady_clock::now();
@@ -173,10 +175,12 @@ Evaluation evaluate(const Context& ctx, TwoTower& model, const Config& config,
   out.dropped_pairs = truth.dropped;
   if (!per_user.empty() && out.users > 0) {
     const QueryRows queries = queries_of_users(data, truth.users);
-    Buffer<float> vectors(ctx.backend(), out.users * model.width());
-    const Matrix<float> q = vectors.matrix(out.users, model.width());
+    const std::int64_t heads = model.heads();
+    Buffer<float> vectors(ctx.backend(), out.users * heads * model.width());
+    const Matrix<float> q = vectors.matrix(out.users * heads, model.width());
     model.encode_queries(ctx, queries, 0, q);
     truth.input.queries = q;
+    truth.input.heads = heads;
     truth.input.items = index->view();
     out.metrics.merge(evaluate_ranking(ctx, truth.input, per_user));
     if (options.baselines) {

@@ -38,11 +38,12 @@ std::vector<Metric> default_metrics(const std::string& preset);
 /// seen (training, and validation where that is masked). Users are those with a training row and at least
 /// one test item that is left.
 /// Ranking tasks add theirs (rating_evaluation.hpp). index: nullptr where the model does not retrieve.
-Evaluation evaluate(const Context& ctx, TwoTower& model, const Config& config,
+Evaluation evaluate(const Context& ctx, TowerNetworks& model, const Config& config,
                     const ModelData& data, const ItemIndex* index, const ItemLists& seen,
                     const Interactions& test, const EvaluationOptions& options);
 
 /// Vectors of all catalogue items, packed for search; none where the model does not retrieve.
-std::unique_ptr<ItemIndex> build_index(const Context& ctx, TwoTower& model, const ModelData& data);
+std::unique_ptr<ItemIndex> build_index(const Context& ctx, TowerNetworks& model,
+                                       const ModelData& data);
 
 }  // namespace belfry

@@ -52,7 +52,7 @@ class Assembly {
   void fill_vocabulary(int t);
   std::optional<Vocabulary> whole_entities(int t) const;
   void count_entities(Side side, TokenCounts& counts) const;
-  Vocabulary given_vocabulary(const VocabularyOptions& options) const;
+  Vocabulary given_vocabulary(const std::string& file, const VocabularyOptions& options) const;
   void fill_values(std::size_t f);
   bool vocabulary_from_file() const {
     return data_.vocabulary != "train" && data_.vocabulary != "catalogue";
@@ -96,6 +96,7 @@ void Assembly::add_features() {
     FeatureData feature;
     feature.config = config;
     feature.context = is_context(config);
+    feature.steps = steps_of(config_, config);
     if (config.kind == FeatureKind::unified) {
       // One count over all features of these tables gives the turn.
       std::vector<std::int64_t> chunks;
@@ -223,6 +224,14 @@ void Assembly::fill_table(int t) {
     default:
       fill_vocabulary(t);
   }
+  if (table.rows() == 0) {  // no token, and no row for what is none
+    const auto at = std::find_if(config_.features.begin(), config_.features.end(),
+                                 [&](const FeatureConfig& f) { return f.name == first.name; });
+    throw Error(ExitCode::bad_data,
+                place_of(config_, fmt::format("feature.{}", at - config_.features.begin())),
+                fmt::format("the vocabulary of table \"{}\" is empty", table.name),
+                "oov = 1 gives it a row for values that training never saw");
+  }
   if (table.rows() > INT32_MAX) {
     throw Error(ExitCode::bad_data, table.name, "a table is limited to 2^31 - 1 rows");
   }
@@ -254,7 +263,7 @@ std::optional<Vocabulary> Assembly::whole_entities(int t) const {
   for (const std::size_t f : users_of(t)) {
     const FeatureConfig& config = out_.features[f].config;
     const std::optional<Side> of = stands_for(config);
-    if (!of || (side && *side != *of)) return std::nullopt;
+    if (!of || (side && *side != *of) || !config.vocabulary.empty()) return std::nullopt;
     side = of;
     oov = config.oov;
   }
@@ -274,14 +283,15 @@ void Assembly::count_entities(Side side, TokenCounts& counts) const {
   }
 }
 
-/// The items' rows as the model file's own list has them, in its order.
-Vocabulary Assembly::given_vocabulary(const VocabularyOptions& options) const {
-  std::vector<std::string> tokens = read_ids(data_.vocabulary);
+/// Rows as a list of the model's own has them, in its order.
+Vocabulary Assembly::given_vocabulary(const std::string& file,
+                                      const VocabularyOptions& options) const {
+  std::vector<std::string> tokens = from_.source.ids(file);
   std::vector<std::int64_t> counts(tokens.size(), 0);
   try {
     return Vocabulary(std::move(tokens), std::move(counts), options);
   } catch (const Error& e) {  // an id twice, or text among integers
-    throw Error(e.code(), data_.vocabulary, e.what());
+    throw Error(e.code(), file, e.what());
   }
 }
 
@@ -293,15 +303,18 @@ void Assembly::fill_vocabulary(int t) {
   }
   TokenCounts counts;
   VocabularyOptions options;
-  bool given = false, counted[2] = {false, false};
+  std::string given;
+  bool counted[2] = {false, false};
   for (const std::size_t f : users_of(t)) {
     const FeatureData& feature = out_.features[f];
     const FeatureConfig& config = feature.config;
     options.oov = config.oov;
+    if (!config.vocabulary.empty()) given = config.vocabulary;
     if (const std::optional<Side> side = stands_for(config)) {
       bool& done = counted[*side == Side::query ? 0 : 1];
       options.type = entities(*side).options().type;
-      given = given || (vocabulary_from_file() && *side == Side::candidate);
+      const bool listed = vocabulary_from_file() && *side == Side::candidate;
+      if (given.empty() && listed) given = data_.vocabulary;
       if (!done) count_entities(*side, counts);
       done = true;
     } else if (config.kind == FeatureKind::text) {
@@ -322,8 +335,8 @@ void Assembly::fill_vocabulary(int t) {
       count_tokens(config, source, counts);
     }
   }
-  table.vocabulary =
-      given ? given_vocabulary(options) : Vocabulary::adapt(std::move(counts.list), options);
+  table.vocabulary = given.empty() ? Vocabulary::adapt(std::move(counts.list), options)
+                                   : given_vocabulary(given, options);
 }
 
 void Assembly::fill_values(std::size_t f) {

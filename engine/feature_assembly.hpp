@@ -12,6 +12,7 @@ namespace belfry {
 
 /// What the features are made of.
 struct FeatureTables {
+  const DataSource& source;  ///< of vocabularies that are given
   const SideTable& users;
   const SideTable& items;
   const Table& rows;                                ///< interactions

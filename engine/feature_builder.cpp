@@ -103,6 +103,21 @@ Hashing hashing_of(const ModelData& model, std::size_t f) {
   return Hashing(options);
 }
 
+using Lookup = std::function<std::int32_t(std::string_view)>;
+
+/// The row that a text stands for in the table of feature f, which is none of numbers.
+Lookup lookup_of(const ModelData& model, std::size_t f) {
+  const FeatureConfig& config = model.features[f].config;
+  if (config.kind == FeatureKind::hashed || config.kind == FeatureKind::unified) {
+    return [hashing = hashing_of(model, f)](std::string_view text) {
+      return static_cast<std::int32_t>(hashing.bucket(text));
+    };
+  }
+  const Vocabulary& vocabulary =
+      model.tables[static_cast<std::size_t>(model.features[f].table)].vocabulary;
+  return [&](std::string_view text) { return row_of(config, vocabulary, text); };
+}
+
 /// One row each. A distinct text is looked up once.
 Rows single_rows(const ModelData& model, std::size_t f, const FeatureSource& source) {
   const FeatureData& feature = model.features[f];
@@ -121,14 +136,7 @@ Rows single_rows(const ModelData& model, std::size_t f, const FeatureSource& sou
     }
     return out;
   }
-  std::function<std::int32_t(std::string_view)> lookup;
-  if (config.kind == FeatureKind::hashed || config.kind == FeatureKind::unified) {
-    lookup = [hashing = hashing_of(model, f)](std::string_view text) {
-      return static_cast<std::int32_t>(hashing.bucket(text));
-    };
-  } else {
-    lookup = [&](std::string_view text) { return row_of(config, table.vocabulary, text); };
-  }
+  const Lookup lookup = lookup_of(model, f);
   Rows of_code(source.values->dictionary->size(), -1);
   for (const std::int64_t row : source.rows) {
     if (row < 0) {  // hashed: as what a model answers for an entity that it does not know
@@ -148,12 +156,16 @@ struct Item {
   std::vector<float> weights;
 };
 
-Item list_of(const FeatureConfig& config, const Vocabulary& vocabulary, std::string_view text,
+Item list_of(const FeatureConfig& config, const Lookup& lookup, std::string_view text,
              const std::string_view* weights) {
   Item out;
+  if (!is_list(config.kind)) {  // one value, or the one that stands for none
+    if (text != config.mask) out.rows.push_back(lookup(text));
+    return out;
+  }
   if (config.kind == FeatureKind::text) {
     for (const std::string& token : tokenize(text, text_options(config))) {
-      out.rows.push_back(row_of(config, vocabulary, token));
+      out.rows.push_back(lookup(token));
     }
     return out;
   }
@@ -167,8 +179,8 @@ Item list_of(const FeatureConfig& config, const Vocabulary& vocabulary, std::str
     }
   }
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i].empty()) continue;
-    out.rows.push_back(row_of(config, vocabulary, tokens[i]));
+    if (tokens[i].empty() || tokens[i] == config.mask) continue;
+    out.rows.push_back(lookup(tokens[i]));
     if (weights != nullptr) out.weights.push_back(number_of(config, numbers[i]));
   }
   const auto surplus = static_cast<std::int64_t>(out.rows.size()) - config.max_length;
@@ -182,8 +194,7 @@ Item list_of(const FeatureConfig& config, const Vocabulary& vocabulary, std::str
 /// Lists. Those of equal fields are one.
 FeatureValues lists(const ModelData& model, std::size_t f, const FeatureSource& source) {
   const FeatureConfig& config = model.features[f].config;
-  const Vocabulary& vocabulary =
-      model.tables[static_cast<std::size_t>(model.features[f].table)].vocabulary;
+  const Lookup lookup = lookup_of(model, f);
   FeatureValues out;
   tsl::robin_map<std::uint64_t, std::pair<std::int64_t, std::int64_t>> known;
   for (const std::int64_t row : source.rows) {
@@ -200,7 +211,7 @@ FeatureValues lists(const ModelData& model, std::size_t f, const FeatureSource& 
     if (at == known.end()) {
       const std::string_view weights =
           source.weights != nullptr ? text_at(*source.weights, row) : std::string_view();
-      const Item list = list_of(config, vocabulary, text_at(*source.values, row),
+      const Item list = list_of(config, lookup, text_at(*source.values, row),
                                 source.weights != nullptr ? &weights : nullptr);
       const auto first = static_cast<std::int64_t>(out.rows.size());
       out.rows.insert(out.rows.end(), list.rows.begin(), list.rows.end());
@@ -291,9 +302,9 @@ void count_tokens(const FeatureConfig& config, const FeatureSource& source, Toke
       }
     } else if (config.kind == FeatureKind::list) {
       for (const std::string_view token : split(text, config.separator)) {
-        if (!token.empty()) counts.add(token, n[c]);
+        if (!token.empty() && token != config.mask) counts.add(token, n[c]);
       }
-    } else {
+    } else if (text != config.mask) {
       counts.add(text, n[c]);
     }
   }
@@ -346,16 +357,23 @@ FeatureValues build_values(const ModelData& model, std::size_t f, const FeatureS
   return out;
 }
 
-FeatureValues value_of_text(const ModelData& model, std::size_t f, std::string_view text) {
+FeatureValues value_of_text(const ModelData& model, std::size_t f, std::string_view text,
+                            std::optional<std::string_view> weights) {
   const FeatureConfig& config = model.features[f].config;
-  if (config.kind == FeatureKind::sequence || !config.weights.empty()) {
-    refuse(config, "its value cannot be given as a text");
+  if (!config.weights.empty() != weights.has_value()) {
+    refuse(config, weights ? "it has no weights" : "its weights are missing: " + config.weights);
   }
-  Column column;
-  column.name = config.column;
-  column.dictionary = std::make_shared<Dictionary>();
-  column.codes = {column.dictionary->add(text)};
-  return build_values(model, f, {&column, nullptr, {0}});
+  const auto column_of = [](const std::string& name, std::string_view value) {
+    Column column;
+    column.name = name;
+    column.dictionary = std::make_shared<Dictionary>();
+    column.codes = {column.dictionary->add(value)};
+    return column;
+  };
+  const Column values = column_of(config.column, text);
+  if (!weights) return build_values(model, f, {&values, nullptr, {0}});
+  const Column numbers = column_of(config.weights, *weights);
+  return build_values(model, f, {&values, &numbers, {0}});
 }
 
 }  // namespace belfry

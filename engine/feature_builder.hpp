@@ -45,7 +45,7 @@ double number_at(const Column& column, std::int64_t row);
 
 TextOptions text_options(const FeatureConfig& config);
 
-/// Counts the tokens of a category, list or text.
+/// Counts the tokens of a category, list or text, without its mask.
 void count_tokens(const FeatureConfig& config, const FeatureSource& source, TokenCounts& counts);
 /// The boundaries of a bucket feature, given or learned; `preset` "tfrs" learns quantiles by Keras's
 /// sketch of batches of `batch` values, any other by sorting.

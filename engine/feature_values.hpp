@@ -38,16 +38,20 @@ struct FeatureValues {
 struct FeatureBatch {
   Ragged ids;
   Matrix<const float> numbers;  ///< [B, width]; empty for looked-up features
+  /// Lists that a network reads step by step: the same ids as bags of at most one, those of list b being bags
+  /// b T .. b T + T - 1 of which the first lengths[b] are not empty.
+  const std::int64_t* step_offsets = nullptr;  ///< [B T + 1]
+  const std::int32_t* lengths = nullptr;       ///< [B]
 };
 
 /// Gathers the values of a batch into arrays of its own, which grow to the largest batch and stay.
 class FeatureGather {
  public:
-  /// Values at(0) .. at(n - 1) of `from`; where at(i) is -1, `none` (row), the empty list, or zeros. Valid until
-  /// the next call.
+  /// Values at(0) .. at(n - 1) of `from`; where at(i) is -1, `none` (row), the empty list, or zeros. steps: of
+  /// lists that are read step by step, of which the last so many values are taken. Valid until the next call.
   template <class At>
   FeatureBatch gather(const FeatureValues& from, FeatureForm form, std::int64_t width,
-                      std::int64_t n, std::int32_t none, At&& at) {
+                      std::int64_t n, std::int32_t none, At&& at, std::int64_t steps = 0) {
     switch (form) {
       case FeatureForm::row:
         rows_.resize(static_cast<std::size_t>(n));
@@ -58,10 +62,13 @@ class FeatureGather {
         }
         return {{rows_.data(), nullptr, nullptr, n, n}, {}};
       case FeatureForm::list:
-        gather_lists(from, n, at);
+        gather_lists(from, n, at, steps);
+        if (steps > 0) split_into_steps(n, steps);
         return {{rows_.data(), offsets_.data(), from.weights.empty() ? nullptr : weights_.data(), n,
                  offsets_.back()},
-                {}};
+                {},
+                steps > 0 ? step_offsets_.data() : nullptr,
+                steps > 0 ? lengths_.data() : nullptr};
       case FeatureForm::dense:
         break;
     }
@@ -95,15 +102,16 @@ class FeatureGather {
 
  private:
   template <class At>
-  void gather_lists(const FeatureValues& from, std::int64_t n, At&& at) {
+  void gather_lists(const FeatureValues& from, std::int64_t n, At&& at, std::int64_t steps) {
     rows_.clear();
     weights_.clear();
     offsets_.assign(1, 0);
     for (std::int64_t i = 0; i < n; ++i) {
       const std::int64_t e = at(i);
       if (e >= 0) {
-        const auto first = from.begin[static_cast<std::size_t>(e)];
+        auto first = from.begin[static_cast<std::size_t>(e)];
         const auto last = from.end[static_cast<std::size_t>(e)];
+        if (steps > 0) first = std::max(first, last - steps);
         rows_.insert(rows_.end(), from.rows.begin() + first, from.rows.begin() + last);
         if (!from.weights.empty()) {
           weights_.insert(weights_.end(), from.weights.begin() + first,
@@ -114,8 +122,23 @@ class FeatureGather {
     }
   }
 
-  std::vector<std::int32_t> rows_;
-  std::vector<std::int64_t> offsets_;
+  /// Where each step of the gathered lists begins; steps behind the end of a list are empty.
+  void split_into_steps(std::int64_t n, std::int64_t steps) {
+    step_offsets_.resize(static_cast<std::size_t>(n * steps + 1));
+    lengths_.resize(static_cast<std::size_t>(n));
+    step_offsets_[0] = 0;
+    std::size_t next = 1;
+    for (std::size_t i = 0; i < lengths_.size(); ++i) {
+      const std::int64_t first = offsets_[i], length = offsets_[i + 1] - first;
+      lengths_[i] = static_cast<std::int32_t>(length);
+      for (std::int64_t t = 1; t <= steps; ++t) {
+        step_offsets_[next++] = first + std::min(t, length);
+      }
+    }
+  }
+
+  std::vector<std::int32_t> rows_, lengths_;
+  std::vector<std::int64_t> offsets_, step_offsets_;
   std::vector<float> weights_, numbers_;
 };
 

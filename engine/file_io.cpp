@@ -12,6 +12,7 @@
 #include <atomic>
 #include <cerrno>
 #include <charconv>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <system_error>
@@ -377,6 +378,19 @@ void remove_tree(const fs::path& path) {
   for (const fs::path& child : children) remove_tree(child);
   const int done = retried("unlink", [&] { return ::rmdir(path.c_str()); });
   if (done != 0 && errno != ENOENT) throw_io(path, errno);
+}
+
+TemporaryFolder::TemporaryFolder() {
+  std::error_code error;
+  std::string name = (fs::temp_directory_path(error) / "belfry-XXXXXX").string();
+  if (!error && ::mkdtemp(name.data()) == nullptr) error = {errno, std::generic_category()};
+  if (error) throw Error(ExitCode::io, name, error.message());
+  path_ = name;
+}
+
+TemporaryFolder::~TemporaryFolder() {
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
 }
 
 std::string sha256_of_file(const fs::path& path) {

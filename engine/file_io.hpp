@@ -85,6 +85,19 @@ void replace_directory(const std::filesystem::path& staged, const std::filesyste
 /// Removes a folder tree, or a file, or nothing; links are not followed. Errors are Error(io).
 void remove_tree(const std::filesystem::path& path);
 
+/// A new folder among the system's temporary ones, gone with everything in it at the end.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
 /// sha256 of a file as 64 lower-case hex digits.
 std::string sha256_of_file(const std::filesystem::path& path);
 

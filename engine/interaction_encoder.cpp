@@ -18,13 +18,7 @@ std::vector<float> weights_of(const Table& table, const std::vector<std::int64_t
   out.reserve(rows.size());
   const Column& weight = *table.find(data.weight, ColumnType::real);
   for (const std::int64_t row : rows) {
-    const double w = weight.reals[static_cast<std::size_t>(row)];
-    if (w < 0) {
-      throw Error(ExitCode::bad_data, data.interactions.empty() ? "" : data.interactions.front(),
-                  fmt::format("the weight {} of data row {} is negative (column {})", w, row + 1,
-                              data.weight));
-    }
-    out.push_back(static_cast<float>(w));
+    out.push_back(static_cast<float>(weight.reals[static_cast<std::size_t>(row)]));
   }
   return out;
 }
@@ -62,6 +56,22 @@ std::vector<std::vector<float>> label_values(const Table& table,
   return out;
 }
 
+/// Files are held to the ranges line by line while they are read; a program's own arrays are held here.
+void check_ranges(const Table& table, const std::vector<ColumnRequest>& wanted,
+                  const std::string& source) {
+  for (const ColumnRequest& request : wanted) {
+    if (request.type != ColumnType::real || request.why.empty()) continue;
+    const std::vector<double>& values = table.find(request.name, ColumnType::real)->reals;
+    const auto out = std::find_if(values.begin(), values.end(), [&](double x) {
+      return !(x >= request.least && x <= request.most);
+    });
+    if (out == values.end()) continue;
+    throw Error(ExitCode::bad_data, source,
+                fmt::format("row {} of column {} is {}: {}", out - values.begin() + 1, request.name,
+                            *out, request.why));
+  }
+}
+
 void index_side_table(SideTable& side, const std::string& file) {
   const Column& column = side.table.at(side.key);
   for (std::int64_t r = 0; r < side.table.rows; ++r) {
@@ -92,27 +102,38 @@ std::int32_t Outside::number(std::string_view id) {
 void request_columns(std::vector<ColumnRequest>& wanted, const std::vector<ColumnRequest>& more) {
   for (const ColumnRequest& request : more) {
     // A column of numbers that is read as text too is read both ways.
-    const bool known = std::any_of(wanted.begin(), wanted.end(), [&](const ColumnRequest& w) {
+    const auto known = std::find_if(wanted.begin(), wanted.end(), [&](const ColumnRequest& w) {
       return w.name == request.name && w.type == request.type;
     });
-    if (!known) wanted.push_back(request);
+    if (known == wanted.end()) {
+      wanted.push_back(request);
+      continue;
+    }
+    if (request.least > known->least || request.most < known->most) known->why = request.why;
+    known->least = std::max(known->least, request.least);
+    known->most = std::min(known->most, request.most);
   }
 }
 
 InteractionReader::InteractionReader(const DataConfig& data,
                                      const std::vector<ColumnRequest>& context,
-                                     const std::vector<LabelColumn>& labels)
-    : data_(data) {
+                                     const std::vector<LabelColumn>& labels,
+                                     const DataSource& source)
+    : data_(data), source_(source) {
   const std::vector<ColumnRequest> ids = {{data.user, ColumnType::text, true},
                                           {key_column(data), ColumnType::text, true}};
   std::vector<ColumnRequest> label_columns;
   for (const LabelColumn& label : labels) {
-    label_columns.push_back({label.column, ColumnType::real, false});
+    label_columns.push_back(
+        {label.column, ColumnType::real, false, label.least, label.most, label.why});
   }
   std::vector<ColumnRequest> numbers;
-  for (const std::string* name : {&data.weight, &data.checked_weight}) {
-    if (!name->empty()) numbers.push_back({*name, ColumnType::real, false});
+  if (!data.weight.empty()) {
+    ColumnRequest& weight = numbers.emplace_back(ColumnRequest{data.weight, ColumnType::real});
+    weight.least = 0;
+    weight.why = "a weight is not negative";
   }
+  if (!data.checked_weight.empty()) numbers.push_back({data.checked_weight, ColumnType::real});
   if (!data.time.empty()) {
     numbers.push_back(
         {data.time, data.time_is_integer ? ColumnType::integer : ColumnType::real, false});
@@ -135,15 +156,19 @@ ReadOptions InteractionReader::options() const {
 }
 
 Table InteractionReader::read(const std::vector<std::string>& files) const {
-  return read_table(files, wanted_, options());
+  Table table = source_.read(files, wanted_, options());
+  check_ranges(table, wanted_, files.front());
+  return table;
 }
 
 Table InteractionReader::read_test(const std::string& file) const {
-  return read_table({file}, wanted_of_test_, options());
+  Table table = source_.read({file}, wanted_of_test_, options());
+  check_ranges(table, wanted_of_test_, file);
+  return table;
 }
 
 SideTable read_side_table(const std::string& file, const std::string& key, const DataConfig& data,
-                          const std::vector<ColumnRequest>& columns) {
+                          const std::vector<ColumnRequest>& columns, const DataSource& source) {
   SideTable side;
   if (file.empty()) return side;
   std::vector<ColumnRequest> wanted{{key, ColumnType::text, true}};
@@ -151,7 +176,7 @@ SideTable read_side_table(const std::string& file, const std::string& key, const
   ReadOptions options;
   options.id_type = data.id_type;
   // Only the key can be an integer id: titles joined through it are text.
-  side.table = read_table({file}, wanted, options);
+  side.table = source.read({file}, wanted, options);
   side.key = key;
   index_side_table(side, file);
   return side;

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/data_source.hpp"
 #include "engine/model_data.hpp"
 
 namespace belfry {
@@ -30,11 +31,11 @@ class Outside {
   tsl::robin_map<std::string, std::int32_t> seen_;
 };
 
-/// Reads one set of files with the columns that the model needs.
+/// Reads one set of tables with the columns that the model needs.
 class InteractionReader {
  public:
   InteractionReader(const DataConfig& data, const std::vector<ColumnRequest>& context,
-                    const std::vector<LabelColumn>& labels);
+                    const std::vector<LabelColumn>& labels, const DataSource& source);
   Table read(const std::vector<std::string>& files) const;
   /// The same for test rows, which need no weight, and no time that is no context.
   Table read_test(const std::string& file) const;
@@ -42,6 +43,7 @@ class InteractionReader {
  private:
   ReadOptions options() const;
   DataConfig data_;
+  const DataSource& source_;
   std::vector<ColumnRequest> wanted_, wanted_of_test_;
 };
 
@@ -55,7 +57,7 @@ struct SideTable {
 
 /// Empty (not present) for an empty file name. A key that stands twice: Error(bad_data).
 SideTable read_side_table(const std::string& file, const std::string& key, const DataConfig& data,
-                          const std::vector<ColumnRequest>& columns);
+                          const std::vector<ColumnRequest>& columns, const DataSource& source);
 
 /// The item id of each distinct key of an interactions table: the key itself, or the side table's item column.
 std::vector<std::string> item_of_key(const Table& table, const DataConfig& data,

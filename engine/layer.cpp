@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "engine/cross_layer.hpp"
+#include "engine/sequence_layers.hpp"
 #include "kernels/dot_interaction/dot_interaction.hpp"
 #include "kernels/dropout/dropout.hpp"
 #include "kernels/l2_normalize/l2_normalize.hpp"
@@ -167,6 +168,23 @@ class DotInteractionLayer : public Layer {
 
 }  // namespace
 
+Penalty penalty_of(const PenaltyConfig& config) {
+  return {static_cast<float>(config.l1), static_cast<float>(config.l2)};
+}
+
+void set_kernel_options(const LayerConfig& config, ParameterRegistry& registry, int first) {
+  for (int p = first; p < registry.size(); ++p) {
+    Parameter& parameter = registry.at(p);
+    const std::string& name = parameter.name;
+    const bool bias = name.ends_with(".bias"), recurrent = name.ends_with(".recurrent");
+    const bool kernel = name.ends_with(".kernel") || name.ends_with(".projection");
+    if (!bias && !kernel && !recurrent) continue;
+    parameter.penalty = penalty_of(bias ? config.bias_penalty : config.penalty);
+    const std::optional<InitConfig>& init = bias ? config.bias_init : config.kernel_init;
+    if (init && !recurrent) parameter.init = *init;
+  }
+}
+
 void forward_layers(const Context& ctx, WorkspacePlan& plan, std::span<const LayerRun> runs) {
   std::vector<DenseCall> calls;
   for (const LayerRun& run : runs) {
@@ -193,13 +211,15 @@ void backward_layers(const Context& ctx, WorkspacePlan& plan, std::span<const La
 
 std::int64_t append_layers(const LayerConfig& config, const std::string& network,
                            std::int64_t input_width, const std::vector<std::int64_t>& parts,
-                           ParameterRegistry& registry,
+                           std::int64_t steps, ParameterRegistry& registry,
                            std::vector<std::unique_ptr<Layer>>& layers) {
   std::int64_t width = input_width;
   const std::string name = fmt::format("{}.{}", network, layers.size());
   switch (config.kind) {
     case LayerKind::mlp:
       break;
+    case LayerKind::heads:  // its output is read as several vectors: nothing is computed
+      return width;
     case LayerKind::l2_normalize:
       layers.push_back(std::make_unique<L2Normalize>(width));
       return width;
@@ -219,6 +239,12 @@ std::int64_t append_layers(const LayerConfig& config, const std::string& network
       layers.push_back(
           std::make_unique<DropoutLayer>(width, config.rate, registry.next_random_stream()));
       return width;
+    case LayerKind::gru:
+    case LayerKind::attention:
+    case LayerKind::sequence_pool:
+    case LayerKind::position_embedding:
+      layers.push_back(make_sequence_layer(config, name, width, steps, registry));
+      return layers.back()->output_width();
   }
   for (std::size_t u = 0; u < config.units.size(); ++u) {
     const bool last = u + 1 == config.units.size();

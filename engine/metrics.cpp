@@ -269,19 +269,19 @@ float largest_component(const Context& ctx, const PackedItems& items) {
       largest_bits_at(ctx, items.data, PackedItems::size(items.n, items.dim)));
 }
 
-FactorizedTopK::FactorizedTopK(std::vector<std::int64_t> ks)
+TopKAccuracy::TopKAccuracy(std::vector<std::int64_t> ks)
     : ks_(std::move(ks)), sums_(ks_.size(), 0.0) {
-  require(!ks_.empty(), "FactorizedTopK: at least one k");
-  for (const std::int64_t k : ks_) require(k >= 1, "FactorizedTopK: k must be at least 1");
+  require(!ks_.empty(), "TopKAccuracy: at least one k");
+  for (const std::int64_t k : ks_) require(k >= 1, "TopKAccuracy: k must be at least 1");
 }
 
-void FactorizedTopK::begin(std::int64_t queries, std::span<const float> weight) {
+void TopKAccuracy::begin(std::int64_t queries, std::span<const float> weight) {
   require(weight.empty() || static_cast<std::int64_t>(weight.size()) == queries,
-          "FactorizedTopK: one weight a query");
+          "TopKAccuracy: one weight a query");
   hits_.assign(queries * ks_.size(), 0);
 }
 
-void FactorizedTopK::record(std::int64_t row, std::int64_t rank, std::span<const float> weight) {
+void TopKAccuracy::record(std::int64_t row, std::int64_t rank, std::span<const float> weight) {
   const double w = weight.empty() ? 1.0 : static_cast<double>(weight[row]);
   for (std::size_t i = 0; i < ks_.size(); ++i) {
     const bool hit = rank >= 0 && rank < ks_[i];
@@ -292,9 +292,9 @@ void FactorizedTopK::record(std::int64_t row, std::int64_t rank, std::span<const
 }
 
 template <class RankOf>
-void FactorizedTopK::scan_lists(const Context& ctx, Matrix<const float> queries, std::int64_t heads,
-                                const PackedItems& candidates, std::span<const float> weight,
-                                RankOf rank_of) {
+void TopKAccuracy::scan_lists(const Context& ctx, Matrix<const float> queries, std::int64_t heads,
+                              const PackedItems& candidates, std::span<const float> weight,
+                              RankOf rank_of) {
   const std::int64_t n = queries.rows / heads;
   const std::int64_t k =
       std::max<std::int64_t>(1, std::min(*std::max_element(ks_.begin(), ks_.end()), candidates.n));
@@ -316,12 +316,12 @@ void FactorizedTopK::scan_lists(const Context& ctx, Matrix<const float> queries,
   lists.finish();
 }
 
-void FactorizedTopK::update_by_score(const Context& ctx, Matrix<const float> queries,
-                                     std::int64_t heads, const PackedItems& candidates,
-                                     std::span<const float> positive_scores,
-                                     std::span<const float> weight, std::optional<float> largest) {
+void TopKAccuracy::update_by_score(const Context& ctx, Matrix<const float> queries,
+                                   std::int64_t heads, const PackedItems& candidates,
+                                   std::span<const float> positive_scores,
+                                   std::span<const float> weight, std::optional<float> largest) {
   const auto n = static_cast<std::int64_t>(positive_scores.size());
-  require(heads >= 1 && n * heads == queries.rows, "FactorizedTopK: one positive score a query");
+  require(heads >= 1 && n * heads == queries.rows, "TopKAccuracy: one positive score a query");
   begin(n, weight);
   if (!largest) largest = largest_component(ctx, candidates);
   if (scores_stay_finite(ctx, queries, candidates.dim, *largest)) {
@@ -353,15 +353,15 @@ void FactorizedTopK::update_by_score(const Context& ctx, Matrix<const float> que
              });
 }
 
-void FactorizedTopK::update_by_id(const Context& ctx, Matrix<const float> queries,
-                                  std::int64_t heads, const PackedItems& candidates,
-                                  std::span<const std::int64_t> candidate_ids,
-                                  std::span<const std::int64_t> true_ids,
-                                  std::span<const float> weight) {
+void TopKAccuracy::update_by_id(const Context& ctx, Matrix<const float> queries, std::int64_t heads,
+                                const PackedItems& candidates,
+                                std::span<const std::int64_t> candidate_ids,
+                                std::span<const std::int64_t> true_ids,
+                                std::span<const float> weight) {
   require(static_cast<std::int64_t>(candidate_ids.size()) == candidates.n,
-          "FactorizedTopK: one id a candidate");
+          "TopKAccuracy: one id a candidate");
   require(heads >= 1 && static_cast<std::int64_t>(true_ids.size()) * heads == queries.rows,
-          "FactorizedTopK: one true id a query");
+          "TopKAccuracy: one true id a query");
   begin(static_cast<std::int64_t>(true_ids.size()), weight);
   scan_lists(ctx, queries, heads, candidates, weight,
              [&](std::int64_t row, std::span<const float>, std::span<const std::int32_t> rows) {
@@ -372,7 +372,7 @@ void FactorizedTopK::update_by_id(const Context& ctx, Matrix<const float> querie
              });
 }
 
-MetricMap FactorizedTopK::result() const {
+MetricMap TopKAccuracy::result() const {
   MetricMap map;
   for (std::size_t i = 0; i < ks_.size(); ++i) {
     map[Metric{MetricKind::top_k_accuracy, ks_[i]}.name()] =

@@ -98,9 +98,9 @@ float largest_component(const Context& ctx, const PackedItems& items);
 
 /// tfrs.metrics.FactorizedTopK: weighted share of rows whose true candidate is among the k best. Queries and
 /// candidates lie in the backend's memory, all else in the host's.
-class FactorizedTopK {
+class TopKAccuracy {
  public:
-  explicit FactorizedTopK(std::vector<std::int64_t> ks);
+  explicit TopKAccuracy(std::vector<std::int64_t> ks);
   /// Score-based, as TFRS's default: hit iff fewer than k candidates score strictly higher than the
   /// positive (bit-defined scores: an item never beats itself). positive_scores [Q]: score of each row's
   /// true candidate. As in TFRS, a row misses at every k when its positive, or any of the max(ks)

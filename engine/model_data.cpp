@@ -23,7 +23,20 @@ ColumnType type_of(const Schema& schema, const std::string& name) {
 std::vector<LabelColumn> label_columns(const Config& config) {
   std::vector<LabelColumn> out;
   for (const TaskConfig& task : config.tasks) {
-    if (task.kind == TaskKind::ranking) out.push_back({task.label, task.label_above});
+    if (task.kind != TaskKind::ranking) continue;
+    LabelColumn& label = out.emplace_back();
+    label.column = task.label;
+    label.above = task.label_above;
+    if (label.above) continue;
+    if (is_listwise(task.ranking_loss)) {
+      label.least = 0;
+      label.why = "a label of a list's loss is not negative";
+    } else if (task.ranking_loss == RankingTaskLoss::bce ||
+               task.ranking_loss == RankingTaskLoss::bce_logits) {
+      label.least = 0;
+      label.most = 1;
+      label.why = "a label of a cross-entropy lies from 0 to 1 (label_above = .. makes it 0 or 1)";
+    }
   }
   return out;
 }
@@ -36,12 +49,12 @@ std::vector<int> ModelData::features_of(Side side) const {
   return out;
 }
 
-void resolve_config(Config& config, DataReport* report) {
+void resolve_config(Config& config, DataReport* report, const DataSource& source) {
   DataConfig& data = config.data;
   if (data.interactions.empty()) {
     throw Error(ExitCode::usage, data.place, "data.interactions is missing");
   }
-  const Schema schema = sniff(data.interactions.front(), data.format);
+  const Schema schema = source.schema(data.interactions.front(), data.format);
   const Roles roles = guess_roles(schema);
   DataReport local;
   DataReport& r = report != nullptr ? *report : local;
@@ -56,7 +69,7 @@ void resolve_config(Config& config, DataReport* report) {
   choose(data.user, roles.user, r.user_guessed, false);
   // An item column that stands only in the side table (a title) is joined through items_key.
   if (!data.items.empty()) {
-    const Schema items = sniff(data.items);
+    const Schema items = source.schema(data.items, "auto");
     if (data.items_key.empty()) {
       // The item column itself where both files have it, else what looks like the interactions' item.
       const bool both = has_column(schema, data.item) && has_column(items, data.item);
@@ -111,7 +124,7 @@ void resolve_config(Config& config, DataReport* report) {
     }
     if (f.table.empty()) f.table = f.name;
     if (!f.init) f.init = default_embedding_init(config.preset);
-    if (f.kind == FeatureKind::sequence && f.max_length == 0) f.max_length = 50;
+    if (f.kind == FeatureKind::sequence && f.max_length == 0) f.max_length = kDefaultSequenceLength;
   }
   for (TaskConfig& task : config.tasks) {
     if (task.kind != TaskKind::ranking || !task.label.empty()) continue;
@@ -129,7 +142,7 @@ void resolve_config(Config& config, DataReport* report) {
   }
   if (!config.split.validation && config.train.early_stop)
     config.split.validation = Amount{0.05, true};
-  check_columns(config);
+  check_columns(config, source);
 }
 
 ItemLists items_by_user(std::int64_t users, std::int64_t items,

@@ -6,12 +6,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "engine/config.hpp"
+#include "engine/data_source.hpp"
 #include "engine/dataset.hpp"
 #include "engine/feature_values.hpp"
 #include "engine/vocabulary.hpp"
@@ -38,10 +40,12 @@ struct FeatureData {
   bool context = false;        ///< one value an interaction instead of one an entity
   double mean = 0, scale = 1;  ///< of a number: x enters as (x - mean) * scale
   std::int64_t longest = 1;    ///< of lists: rows of the longest one
+  std::int64_t steps = 0;      ///< of lists that a network reads step by step: steps_of(config)
   FeatureValues values;        ///< [entities of its side]; context: empty
   FeatureForm form() const {
     if (table < 0) return FeatureForm::dense;
-    return is_list(config.kind) ? FeatureForm::list : FeatureForm::row;
+    // A value that may be none is a list of none or one.
+    return is_list(config.kind) || config.mask ? FeatureForm::list : FeatureForm::row;
   }
 };
 
@@ -74,6 +78,10 @@ struct DataReport {
 struct LabelColumn {
   std::string column;
   std::optional<double> above;  ///< the label is 1 where the column is above, else 0
+  /// What its loss can learn, and that as a sentence; where `above` is set, any number.
+  double least = -std::numeric_limits<double>::infinity();
+  double most = std::numeric_limits<double>::infinity();
+  std::string why = {};
 };
 /// Those of a config's ranking tasks, in order.
 std::vector<LabelColumn> label_columns(const Config& config);
@@ -101,23 +109,28 @@ struct ModelData {
 
 /// Every column that a resolved config names stands in its file; Error(bad_data) "FILE: no column ..".
 /// Reads the first lines of each file.
-void check_columns(const Config& config);
+void check_columns(const Config& config, const DataSource& source = files());
 
 /// Fills the gaps of `config` that need the data: column names, id type, the two default id towers.
 /// Sniffs, reads no rows, checks the columns. Errors as dataset.hpp, or Error(usage) at the place of the key.
-void resolve_config(Config& config, DataReport* report = nullptr);
+void resolve_config(Config& config, DataReport* report = nullptr,
+                    const DataSource& source = files());
 
 /// Reads everything that a resolved config names. found: what resolve_config reported. `progress` gets one line a finished part.
 ModelData load_model_data(const Config& config, const DataReport& found,
-                          const std::function<void(const std::string&)>& progress);
+                          const std::function<void(const std::string&)>& progress,
+                          const DataSource& source = files());
 
 /// Reads a test file for a model whose entities and features are known (evaluate --test); of `model` its
 /// vocabularies, tables and features are used.
-Interactions load_test_file(const Config& config, const std::string& path, const ModelData& model);
+Interactions load_test_file(const Config& config, const std::string& path, const ModelData& model,
+                            const DataSource& source = files());
 
-/// The one value of feature f that a field with this text stands for, as in --context. Text that stands for
-/// none: Error(bad_data).
-FeatureValues value_of_text(const ModelData& model, std::size_t f, std::string_view text);
+/// The one value of feature f that a field with this text stands for, as in --context; of a weighted list with
+/// the field of its weights, of a sequence with its items' ids in order of time. Text that stands for none, or
+/// weights that are missing: Error(bad_data).
+FeatureValues value_of_text(const ModelData& model, std::size_t f, std::string_view text,
+                            std::optional<std::string_view> weights = std::nullopt);
 
 /// The distinct items of each user, from one or two sets of interactions, catalogue items alone.
 ItemLists items_by_user(std::int64_t users, std::int64_t items,

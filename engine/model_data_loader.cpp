@@ -22,8 +22,8 @@ namespace {
 class Loader {
  public:
   Loader(const Config& config, const DataReport& found,
-         const std::function<void(const std::string&)>& progress)
-      : config_(config), data_(config.data), progress_(progress) {
+         const std::function<void(const std::string&)>& progress, const DataSource& source)
+      : config_(config), data_(config.data), progress_(progress), source_(source) {
     out_.report = found;
   }
 
@@ -48,6 +48,7 @@ class Loader {
   const Config& config_;
   const DataConfig& data_;
   const std::function<void(const std::string&)>& progress_;
+  const DataSource& source_;
   std::vector<std::string> context_columns_;
   std::vector<ColumnRequest> context_requests_;
   SideTable users_, items_;
@@ -61,7 +62,7 @@ class Loader {
 void Loader::collect_context_columns() {
   // A query column that the users' side table has belongs to the user; any other to the interaction.
   Schema users;
-  if (!data_.users.empty()) users = sniff(data_.users);
+  if (!data_.users.empty()) users = source_.schema(data_.users, "auto");
   for (const FeatureConfig& f : config_.features) {
     if (f.of != Side::query || f.column == data_.user || f.kind == FeatureKind::sequence) continue;
     if (!data_.users.empty() && has_column(users, f.column)) continue;
@@ -82,8 +83,8 @@ void Loader::read_side_tables() {
   if (!data_.items.empty() && data_.item != data_.items_key) {
     request_columns(item_columns, {{data_.item, ColumnType::text, false}});
   }
-  users_ = read_side_table(data_.users, data_.users_key, data_, user_columns);
-  items_ = read_side_table(data_.items, data_.items_key, data_, item_columns);
+  users_ = read_side_table(data_.users, data_.users_key, data_, user_columns, source_);
+  items_ = read_side_table(data_.items, data_.items_key, data_, item_columns, source_);
   if (items_.present)
     progress_(fmt::format("items   {}   {} rows", data_.items, items_.table.rows));
   if (users_.present)
@@ -308,7 +309,7 @@ ModelData Loader::load() {
   collect_context_columns();
   read_side_tables();
   out_.labels = label_columns(config_);
-  const InteractionReader reader(data_, context_requests_, out_.labels);
+  const InteractionReader reader(data_, context_requests_, out_.labels, source_);
   rows_ = reader.read(data_.interactions);
   out_.report.rows = rows_.rows;
   out_.report.filtered = rows_.rows_filtered;
@@ -317,7 +318,7 @@ ModelData Loader::load() {
   drop_duplicates();
   split_rows();
   build_entities();
-  assemble_features(config_, {users_, items_, rows_, context_columns_, split_}, out_);
+  assemble_features(config_, {source_, users_, items_, rows_, context_columns_, split_}, out_);
   Outside users(out_.user_count()), items(out_.item_count());
   out_.train = encode(split_.train, users, items);
   out_.validation = encode(split_.validation, users, items);
@@ -341,11 +342,13 @@ ModelData Loader::load() {
 }  // namespace
 
 ModelData load_model_data(const Config& config, const DataReport& found,
-                          const std::function<void(const std::string&)>& progress) {
-  return Loader(config, found, progress).load();
+                          const std::function<void(const std::string&)>& progress,
+                          const DataSource& source) {
+  return Loader(config, found, progress, source).load();
 }
 
-Interactions load_test_file(const Config& config, const std::string& path, const ModelData& model) {
+Interactions load_test_file(const Config& config, const std::string& path, const ModelData& model,
+                            const DataSource& source) {
   const DataConfig& data = config.data;
   std::vector<ColumnRequest> context;
   for (const FeatureData& f : model.features) {
@@ -354,9 +357,9 @@ Interactions load_test_file(const Config& config, const std::string& path, const
   const bool join = data.item != key_column(data);
   SideTable items;
   if (join)
-    items =
-        read_side_table(data.items, data.items_key, data, {{data.item, ColumnType::text, false}});
-  const Table table = InteractionReader(data, context, model.labels).read_test(path);
+    items = read_side_table(data.items, data.items_key, data,
+                            {{data.item, ColumnType::text, false}}, source);
+  const Table table = InteractionReader(data, context, model.labels, source).read_test(path);
   Outside users(model.user_count()), outside(model.item_count());
   return encode_interactions(table, all_rows(table), data, model, item_of_key(table, data, items),
                              users, outside);

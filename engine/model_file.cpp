@@ -17,7 +17,8 @@ namespace {
 
 constexpr const char* kFormat = "belfry-model";
 constexpr int kMajor = 1;
-constexpr std::int64_t kQueryBatch = 4096;  // rows encoded at a time when answering
+constexpr std::int64_t kQueryBatch = 4096;   // rows encoded at a time when answering
+constexpr std::int64_t kQuerySteps = 65536;  // or so many steps of sequences
 
 /// Strings as bytes and offsets, kept alive until the writer is done.
 struct PackedStrings {
@@ -142,6 +143,7 @@ Config model_part(const Config& config) {
   out.data.users_key.clear();
   if (out.data.vocabulary != "train" && out.data.vocabulary != "catalogue")
     out.data.vocabulary = "train";
+  for (FeatureConfig& f : out.features) f.vocabulary.clear();
   out.split = {};
   out.output = {};
   out.name.clear();
@@ -150,7 +152,6 @@ Config model_part(const Config& config) {
   out.train = defaults.train;
   out.train.seed = config.train.seed;
   out.train.precision = config.train.precision;  // of the tables in the file
-  out.index.k = defaults.index.k;
   out.optimizer = defaults.optimizer;
   return out;
 }
@@ -165,7 +166,7 @@ std::string table_key(std::size_t t) {
 }  // namespace
 
 void write_model_file(const Context& ctx, const std::filesystem::path& path, const Config& config,
-                      const ModelData& data, const ItemLists& seen, const TwoTower& model,
+                      const ModelData& data, const ItemLists& seen, const TowerNetworks& model,
                       const ItemIndex* index) {
   ModelWriter w;
   nlohmann::json layout;
@@ -266,6 +267,7 @@ void read_features(const SafetensorsFile& file, const nlohmann::json& layout, Lo
   for (std::size_t f = 0; f < entries.size(); ++f) {
     FeatureData feature;
     feature.config = *configs[f];
+    feature.steps = steps_of(m.config, feature.config);
     feature.table = entries[f].at("table").get<int>();
     feature.context = entries[f].at("context").get<bool>();
     feature.chunk = entries[f].at("chunk").get<int>();
@@ -288,24 +290,9 @@ void read_features(const SafetensorsFile& file, const nlohmann::json& layout, Lo
   }
 }
 
-/// Every dense layer of the config must be in the file before memory is taken for it.
-void check_kernels(const SafetensorsFile& file, const Config& config) {
-  for (const NetworkConfig& network : config.networks) {
-    int number = 0;
-    for (const LayerConfig& layer : network.layers) {
-      for (const std::int64_t units : layer.units) {
-        file.info(fmt::format("{}.{}.kernel", network.name, number++), DType::f32, {-1, units});
-      }
-      for (std::int64_t l = 0; layer.kind == LayerKind::cross && l < layer.num_layers; ++l) {
-        file.info(fmt::format("{}.{}.{}.kernel", network.name, number, l), DType::f32, {-1, -1});
-      }
-      if (layer.kind != LayerKind::mlp) ++number;
-    }
-  }
-}
-
 void read_parts(const Context& ctx, const SafetensorsFile& file, LoadedModel& m) {
   m.config = parse_config(file.metadata("belfry.config"), file.path().string(), {});
+  m.config.train.early_stop.reset();  // of no meaning here; a default need not fit the tasks
   check_config(m.config);
   const auto layout = nlohmann::json::parse(file.metadata("belfry.layout"));
   m.data.users = read_vocabulary(file, "users", layout.at("users"));
@@ -351,8 +338,15 @@ void read_parts(const Context& ctx, const SafetensorsFile& file, LoadedModel& m)
       refuse(file, "seen.items is not ascending");
     }
   }
-  check_kernels(file, m.config);
-  m.model = std::make_unique<TwoTower>(ctx, m.config, m.data, kQueryBatch, kQueryBatch, false);
+  std::int64_t steps = 1;
+  for (const FeatureData& f : m.data.features) steps = std::max(steps, f.steps);
+  const std::int64_t batch = std::min(kQueryBatch, std::max<std::int64_t>(1, kQuerySteps / steps));
+  // Each parameter must be in the file before memory is taken for it.
+  const auto expect = [&file](const std::string& name, std::int64_t rows, std::int64_t cols,
+                              bool half) {
+    file.info(name, half ? DType::bf16 : DType::f32, {rows, cols});
+  };
+  m.model = std::make_unique<TowerNetworks>(ctx, m.config, m.data, batch, batch, false, expect);
   m.model->commit(ctx);
   m.model->registry().read_from(ctx, file, false);
   const std::int64_t n = m.data.item_count(), d = m.model->width();

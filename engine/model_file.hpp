@@ -22,13 +22,26 @@ struct LoadedModel {
   Config config;  ///< the parts that shape the model: features, networks, tasks, evaluation
   ModelData data;
   ItemLists seen;  ///< training (and, where masked, validation) items of each user
-  std::unique_ptr<TwoTower> model;
+  std::unique_ptr<TowerNetworks> model;
   std::unique_ptr<ItemIndex> index;  ///< none where the model does not retrieve
+};
+
+/// A model that answers, whoever owns its parts.
+struct ModelView {
+  const Config& config;
+  const ModelData& data;
+  const ItemLists& seen;
+  TowerNetworks* model;
+  const ItemIndex* index;
+  ModelView(const Config& config, const ModelData& data, const ItemLists& seen,
+            TowerNetworks& model, const ItemIndex* index)
+      : config(config), data(data), seen(seen), model(&model), index(index) {}
+  ModelView(LoadedModel& m) : ModelView(m.config, m.data, m.seen, *m.model, m.index.get()) {}
 };
 
 /// Writes the model. `seen` as above; index: nullptr where it does not retrieve.
 void write_model_file(const Context& ctx, const std::filesystem::path& path, const Config& config,
-                      const ModelData& data, const ItemLists& seen, const TwoTower& model,
+                      const ModelData& data, const ItemLists& seen, const TowerNetworks& model,
                       const ItemIndex* index);
 
 /// Reads and checks a model; damaged, hostile or of another major version: Error(bad_model).

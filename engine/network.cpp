@@ -107,21 +107,39 @@ void NetworkGraph::add_node(const NetworkConfig& config, ParameterRegistry& regi
   }
   require(node.concatenated > 0, "NetworkGraph: a network without inputs");
   node.width = node.concatenated;
-  for (const LayerConfig& layer : config.layers) {
-    node.width = append_layers(layer, config.name, node.width, parts, registry, node.layers);
-    parts.clear();
+  if (starts_with_steps(config)) {
+    require(node.inputs.size() == 1 && node.inputs.front().feature,
+            "NetworkGraph: steps of more than one list");
+    node.steps = features_[static_cast<std::size_t>(node.inputs.front().number)].steps;
+    require(node.steps > 0, "NetworkGraph: steps of a feature that is no list, or without a bound");
   }
+  bool ended = node.steps == 0;
+  for (const LayerConfig& layer : config.layers) {
+    require(!ended || !reads_steps(layer.kind), "NetworkGraph: a layer of steps behind their end");
+    const int first = registry.size();
+    node.width =
+        append_layers(layer, config.name, node.width, parts, node.steps, registry, node.layers);
+    set_kernel_options(layer, registry, first);
+    parts.clear();
+    if (!ends_steps(layer.kind)) continue;
+    ended = true;
+    node.step_activations = node.layers.size();
+  }
+  require(ended, "NetworkGraph: a network that ends with steps");
   nodes_.push_back(std::move(node));
 }
 
 void NetworkGraph::plan_node(Node& node, WorkspacePlan& plan, bool training) {
   const std::int64_t rows = node.candidate && !node.query ? max_candidates_ : max_queries_;
-  node.activation.push_back(plan.matrix(rows, node.concatenated));
-  if (training) node.d_activation.push_back(plan.matrix(rows, node.concatenated));
-  for (const auto& layer : node.layers) {
-    layer->plan(plan, rows);
-    node.activation.push_back(plan.matrix(rows, layer->output_width()));
-    if (training) node.d_activation.push_back(plan.matrix(rows, layer->output_width()));
+  const auto add = [&](std::int64_t width) {
+    const std::int64_t all = rows_at(node, node.activation.size(), rows);
+    node.activation.push_back(plan.matrix(all, width));
+    if (training) node.d_activation.push_back(plan.matrix(all, width));
+  };
+  add(node.concatenated);
+  for (std::size_t l = 0; l < node.layers.size(); ++l) {
+    node.layers[l]->plan(plan, rows_at(node, l, rows));
+    add(node.layers[l]->output_width());
   }
 }
 
@@ -150,7 +168,7 @@ void NetworkGraph::forward(const Context& ctx, FeatureBatches features, std::int
       for (const int n : wave) {
         const Node& node = nodes_[static_cast<std::size_t>(n)];
         if (runs(node, only) && l < node.layers.size())
-          at_work_.push_back(run_of(node, l, training));
+          at_work_.push_back(run_of(node, l, features, training));
       }
       forward_layers(ctx, plan_, at_work_);
     }
@@ -158,25 +176,40 @@ void NetworkGraph::forward(const Context& ctx, FeatureBatches features, std::int
 }
 
 /// Layer `layer` of a node with the batch's activations, and for backward their gradients.
-LayerRun NetworkGraph::run_of(const Node& node, std::size_t layer, bool training) {
-  const std::int64_t rows = rows_of(node);
-  LayerRun run{node.layers[layer].get(),
-               plan_.at(node.activation[layer], rows),
-               plan_.at(node.activation[layer + 1], rows),
-               {},
-               {},
-               training};
+LayerRun NetworkGraph::run_of(const Node& node, std::size_t layer, FeatureBatches features,
+                              bool training) {
+  const std::int64_t rows = rows_of(node), in = rows_at(node, layer, rows),
+                     out = rows_at(node, layer + 1, rows);
+  LayerRun run;
+  run.layer = node.layers[layer].get();
+  run.x = plan_.at(node.activation[layer], in);
+  run.y = plan_.at(node.activation[layer + 1], out);
+  run.training = training;
   if (training) {
-    run.d_y = plan_.at(node.d_activation[layer + 1], rows);
-    run.d_x = plan_.at(node.d_activation[layer], rows);
+    run.d_y = plan_.at(node.d_activation[layer + 1], out);
+    run.d_x = plan_.at(node.d_activation[layer], in);
+  }
+  if (layer < node.step_activations) {
+    run.steps = node.steps;
+    run.mask.lengths = features[static_cast<std::size_t>(node.inputs.front().number)].lengths;
   }
   return run;
+}
+
+TableIds NetworkGraph::lookup_of(const Node& node, const Input& input, FeatureBatches features,
+                                 std::int64_t rows) const {
+  const auto number = static_cast<std::size_t>(input.number);
+  Ragged ids = features[number].ids;
+  if (node.steps == 0) return {bags_of(ids, rows), features_[number].pooling};
+  ids.offsets = features[number].step_offsets;  // a bag a step
+  ids.bags = rows * node.steps;
+  return {ids, Pooling::sum};
 }
 
 /// The inputs of a node side by side.
 void NetworkGraph::concatenate(const Context& ctx, const Node& node, FeatureBatches features) {
   const std::int64_t rows = rows_of(node);
-  const Matrix<float> x = plan_.at(node.activation[0], rows);
+  const Matrix<float> x = plan_.at(node.activation[0], rows_at(node, 0, rows));
   for (const Input& input : node.inputs) {
     const Matrix<float> part = x.columns(input.first, input.width);
     if (input.feature) {
@@ -186,12 +219,12 @@ void NetworkGraph::concatenate(const Context& ctx, const Node& node, FeatureBatc
         copy_matrix(ctx, batch.numbers.slice(0, rows), part);
         continue;
       }
-      const Ragged bags = bags_of(batch.ids, rows);
+      const TableIds use = lookup_of(node, input, features, rows);
       Parameter& table = registry_.at(f.parameter);
       if (table.half) {
-        embedding_bag(ctx, table.matrix16(), bags, f.pooling, part);
+        embedding_bag(ctx, table.matrix16(), use.ids, use.pooling, part);
       } else {
-        embedding_bag(ctx, table.matrix(), bags, f.pooling, part);
+        embedding_bag(ctx, table.matrix(), use.ids, use.pooling, part);
       }
     } else {
       const Node& source = nodes_[static_cast<std::size_t>(input.number)];
@@ -227,7 +260,7 @@ void NetworkGraph::backward(const Context& ctx, FeatureBatches features) {
       at_work_.clear();
       for (const int n : *wave) {
         const Node& node = nodes_[static_cast<std::size_t>(n)];
-        if (l < node.layers.size()) at_work_.push_back(run_of(node, l, true));
+        if (l < node.layers.size()) at_work_.push_back(run_of(node, l, features, true));
       }
       backward_layers(ctx, plan_, at_work_);
     }
@@ -240,14 +273,14 @@ void NetworkGraph::backward(const Context& ctx, FeatureBatches features) {
 /// The gradient of a node's inputs to where they came from: table uses, and outputs of other nodes.
 void NetworkGraph::distribute(const Context& ctx, const Node& node, FeatureBatches features) {
   const std::int64_t rows = rows_of(node);
-  const Matrix<float> d_x = plan_.at(node.d_activation[0], rows);
+  const Matrix<float> d_x = plan_.at(node.d_activation[0], rows_at(node, 0, rows));
   for (const Input& input : node.inputs) {
     const Matrix<float> part = d_x.columns(input.first, input.width);
     if (input.feature) {
       const FeatureInput& f = features_[static_cast<std::size_t>(input.number)];
       if (f.parameter < 0) continue;  // numbers have no gradient
-      const Ragged bags = bags_of(features[static_cast<std::size_t>(input.number)].ids, rows);
-      uses_.push_back({f.parameter, bags, f.pooling, part});
+      const TableIds use = lookup_of(node, input, features, rows);
+      uses_.push_back({f.parameter, use.ids, use.pooling, part});
     } else {
       const Node& source = nodes_[static_cast<std::size_t>(input.number)];
       add_matrix(ctx, part, plan_.at(source.d_activation.back(), rows));
@@ -265,9 +298,7 @@ std::vector<TableIds> NetworkGraph::table_ids(int parameter, FeatureBatches feat
         if (!input.feature) continue;
         const FeatureInput& f = features_[static_cast<std::size_t>(input.number)];
         if (f.parameter != parameter) continue;
-        const std::int64_t rows = rows_of(node, queries, candidates);
-        const Ragged ids = features[static_cast<std::size_t>(input.number)].ids;
-        out.push_back({bags_of(ids, rows), f.pooling});
+        out.push_back(lookup_of(node, input, features, rows_of(node, queries, candidates)));
       }
     }
   }

@@ -26,6 +26,7 @@ struct FeatureInput {
   int parameter = -1;  ///< the table in the registry; -1: numbers
   Pooling pooling = Pooling::sum;
   std::int64_t width = 0;  ///< of numbers
+  std::int64_t steps = 0;  ///< T of a list that some network reads step by step
 };
 
 /// The features of one batch, in the order of the graph's.
@@ -81,6 +82,8 @@ class NetworkGraph {
         d_activation;  // [layers + 1]: concatenation, then each layer's output
     std::int64_t width = 0, concatenated = 0;
     bool query = false, candidate = false;  // sides that it depends on
+    std::int64_t steps = 0;                 // T of a network that starts with steps
+    std::size_t step_activations = 0;       // so many of the first have T rows a list
     std::size_t wave = 0;
   };
   void add_inputs(const std::string& name, Node& node, const ParameterRegistry& registry) const;
@@ -90,9 +93,16 @@ class NetworkGraph {
   static std::int64_t rows_of(const Node& node, std::int64_t queries, std::int64_t candidates) {
     return node.candidate && !node.query ? candidates : queries;
   }
+  /// Rows of activation `number` in a batch.
+  static std::int64_t rows_at(const Node& node, std::size_t number, std::int64_t rows) {
+    return number < node.step_activations ? rows * node.steps : rows;
+  }
+  /// What a node looks up of a feature in a batch of `rows`, and how it is pooled.
+  TableIds lookup_of(const Node& node, const Input& input, FeatureBatches features,
+                     std::int64_t rows) const;
   void concatenate(const Context& ctx, const Node& node, FeatureBatches features);
   void distribute(const Context& ctx, const Node& node, FeatureBatches features);
-  LayerRun run_of(const Node& node, std::size_t layer, bool training);
+  LayerRun run_of(const Node& node, std::size_t layer, FeatureBatches features, bool training);
   bool runs(const Node& node, const Side* only) const {
     return only == nullptr || !(*only == Side::query ? node.candidate : node.query);
   }

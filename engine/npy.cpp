@@ -167,7 +167,7 @@ NpyHeader parse_npy_header(std::string_view text) {
   return HeaderParser(text).parse();
 }
 
-NpyMatrix::NpyMatrix(const std::filesystem::path& path) : file_(path) {
+NpyMatrix::NpyMatrix(const std::filesystem::path& path, Shape shape) : file_(path) {
   std::string text;
   data_begin_ = read_header_text(file_, text);
   const NpyHeader header = parse_npy_header(text);
@@ -178,14 +178,17 @@ NpyMatrix::NpyMatrix(const std::filesystem::path& path) : file_(path) {
   if (header.fortran_order) {
     refuse(file_, "it is in Fortran order", "save numpy.ascontiguousarray(array)");
   }
-  if (header.shape.size() != 2) {
+  const bool heads = shape == Shape::matrix_or_heads && header.shape.size() == 3;
+  if (header.shape.size() != 2 && (!heads || header.shape[1] < 1)) {
     refuse(file_, "its shape is " + text_of(header.shape) + ", wanted two dimensions");
   }
-  rows_ = header.shape[0];
-  cols_ = header.shape[1];
+  if (heads) heads_ = header.shape[1];
+  cols_ = header.shape.back();
   std::uint64_t bytes = 0;
-  const bool overflow = __builtin_mul_overflow(static_cast<std::uint64_t>(rows_) * sizeof(float),
-                                               static_cast<std::uint64_t>(cols_), &bytes);
+  const bool overflow = __builtin_mul_overflow(header.shape[0], heads_, &rows_) ||
+                        __builtin_mul_overflow(static_cast<std::uint64_t>(rows_),
+                                               static_cast<std::uint64_t>(cols_), &bytes) ||
+                        __builtin_mul_overflow(bytes, sizeof(float), &bytes);
   if (overflow || bytes != file_.size() - data_begin_) {
     refuse(file_, "its shape " + text_of(header.shape) + " does not fit its " +
                       std::to_string(file_.size() - data_begin_) + " bytes of data");

@@ -26,15 +26,20 @@ NpyHeader parse_npy_header(std::string_view text);
 /// header: Error(bad_data) "FILE: reason".
 class NpyMatrix {
  public:
-  explicit NpyMatrix(const std::filesystem::path& path);
+  enum class Shape {
+    matrix,          ///< [n, d]
+    matrix_or_heads  ///< also [n, heads, d], read as n * heads rows
+  };
+  explicit NpyMatrix(const std::filesystem::path& path, Shape shape = Shape::matrix);
   std::int64_t rows() const { return rows_; }
+  std::int64_t heads() const { return heads_; }  ///< rows of one entry: 1, or the middle extent
   std::int64_t cols() const { return cols_; }
   /// Rows [first, first + out.rows) into `out` ([m, cols], any pitch).
   void read(std::int64_t first, Matrix<float> out) const;
 
  private:
   InputFile file_;
-  std::int64_t rows_ = 0, cols_ = 0;
+  std::int64_t rows_ = 0, heads_ = 1, cols_ = 0;
   std::uint64_t data_begin_ = 0;
 };
 

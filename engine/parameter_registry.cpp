@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <numeric>
+#include <span>
 #include <vector>
 
 #include "engine/error.hpp"
@@ -26,6 +28,15 @@ double normal_of(std::uint32_t a, std::uint32_t b) {
   return std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v);
 }
 
+/// Standard deviation of a standard normal that is cut at 2.
+constexpr double kCutDeviation = .87962566103423978;
+
+/// Keras's VarianceScaling: of an element of a kernel under the initialisers that know its fans.
+double variance_of(InitKind kind, std::int64_t rows, std::int64_t cols) {
+  const bool he = kind == InitKind::he_uniform || kind == InitKind::he_normal;
+  return 2.0 / static_cast<double>(he ? rows : rows + cols);
+}
+
 /// Element `index` of a parameter under an initialiser.
 float initial_value(const InitConfig& init, std::int64_t rows, std::int64_t cols,
                     std::uint64_t seed, std::uint64_t key, std::int64_t index) {
@@ -33,6 +44,7 @@ float initial_value(const InitConfig& init, std::int64_t rows, std::int64_t cols
     return random_words(seed, RandomStream::initialise, key + attempt,
                         static_cast<std::uint64_t>(index));
   };
+  const double variance = variance_of(init.kind, rows, cols);
   switch (init.kind) {
     case InitKind::zeros:
       return 0.0f;
@@ -42,8 +54,11 @@ float initial_value(const InitConfig& init, std::int64_t rows, std::int64_t cols
       const double u = static_cast<double>(words(0).v[0]) * 0x1p-32;
       return static_cast<float>(init.low + (init.high - init.low) * u);
     }
-    case InitKind::glorot_uniform: {
-      const double limit = std::sqrt(6.0 / static_cast<double>(rows + cols));
+    case InitKind::constant:
+      return static_cast<float>(init.value);
+    case InitKind::glorot_uniform:
+    case InitKind::he_uniform: {
+      const double limit = std::sqrt(3.0 * variance);
       const double u = static_cast<double>(words(0).v[0]) * 0x1p-32;
       return static_cast<float>(limit * (2.0 * u - 1.0));
     }
@@ -51,15 +66,61 @@ float initial_value(const InitConfig& init, std::int64_t rows, std::int64_t cols
       const Philox4 w = words(0);
       return static_cast<float>(init.mean + init.stddev * normal_of(w.v[0], w.v[1]));
     }
-    case InitKind::truncated_normal:  // redrawn beyond two standard deviations
+    case InitKind::glorot_normal:
+    case InitKind::he_normal:
+    case InitKind::truncated_normal: {  // redrawn beyond two standard deviations
+      const bool given = init.kind == InitKind::truncated_normal;
+      const double mean = given ? init.mean : 0;
+      const double stddev = given ? init.stddev : std::sqrt(variance) / kCutDeviation;
       for (std::uint64_t attempt = 0;; ++attempt) {
         const Philox4 w = words(attempt);
         for (const double z : {normal_of(w.v[0], w.v[1]), normal_of(w.v[2], w.v[3])}) {
-          if (std::abs(z) <= 2.0) return static_cast<float>(init.mean + init.stddev * z);
+          if (std::abs(z) <= 2.0) return static_cast<float>(mean + stddev * z);
         }
       }
+    }
+    case InitKind::orthogonal:
+      break;
   }
-  return 0.0f;
+  throw ContractError("ParameterRegistry: an initialiser of whole matrices");
+}
+
+/// Rows, or columns where they are fewer, of unit length at right angles: Q of the QR decomposition of a matrix
+/// of standard normals, R's diagonal positive, as Keras's Orthogonal. By Gram and Schmidt in float64, each
+/// vector twice (Giraud et al. 2005: then they are at right angles to the last bits).
+std::vector<float> orthogonal_values(std::int64_t rows, std::int64_t cols, std::uint64_t seed,
+                                     std::uint64_t key) {
+  const std::int64_t n = std::min(rows, cols), length = std::max(rows, cols);
+  std::vector<double> q(static_cast<std::size_t>(n * length));  // one vector after the other
+  for (std::size_t i = 0; i < q.size(); ++i) {
+    const Philox4 w = random_words(seed, RandomStream::initialise, key, i);
+    q[i] = normal_of(w.v[0], w.v[1]);
+  }
+  const auto vector = [&](std::int64_t v) {
+    return std::span(q.data() + v * length, static_cast<std::size_t>(length));
+  };
+  const auto product = [](std::span<const double> a, std::span<const double> b) {
+    return std::inner_product(a.begin(), a.end(), b.begin(), 0.0);
+  };
+  for (std::int64_t v = 0; v < n; ++v) {
+    const auto own = vector(v);
+    for (std::int64_t before = 0; before < 2 * v; ++before) {
+      const auto other = vector(before % v);
+      const double along = product(own, other);
+      for (std::size_t i = 0; i < own.size(); ++i) own[i] -= along * other[i];
+    }
+    const double norm = std::sqrt(product(own, own));
+    for (double& x : own) x /= norm;
+  }
+  std::vector<float> out(q.size());
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < cols; ++c) {
+      const std::int64_t at = rows <= cols ? r * length + c : c * length + r;
+      out[static_cast<std::size_t>(r * cols + c)] =
+          static_cast<float>(q[static_cast<std::size_t>(at)]);
+    }
+  }
+  return out;
 }
 
 std::string slot_name(const Parameter& p, std::size_t slot) {
@@ -132,6 +193,7 @@ bool glob_match(const std::string& pattern, const std::string& text) {
 int ParameterRegistry::add(const std::string& name, std::int64_t rows, std::int64_t cols,
                            bool table, const InitConfig& init, bool half) {
   require(find(name) < 0, "ParameterRegistry: a parameter of this name exists already");
+  if (expect_) expect_(name, rows, cols, half);
   Parameter& p = parameters_.emplace_back();
   p.name = name;
   p.rows = rows;
@@ -181,6 +243,13 @@ void ParameterRegistry::initialise(const Context& ctx, std::uint64_t seed) {
   for (Parameter& p : parameters_) {
     // The key leaves room for the redraws of truncated normals.
     const std::uint64_t key = (XXH3_64bits(p.name.data(), p.name.size()) >> 24) << 8;
+    if (p.init.kind == InitKind::orthogonal) {
+      const std::vector<float> values = orthogonal_values(p.rows, p.cols, seed, key);
+      write_values(ctx, p.value, [&](std::int64_t first, std::int64_t n, float* out) {
+        std::copy_n(values.begin() + first, n, out);
+      });
+      continue;
+    }
     constexpr std::int64_t kTile = 1 << 16;
     const auto draw = [&](std::int64_t first, std::int64_t n, auto* out, auto rounded) {
       parallel_for(ctx, (n + kTile - 1) / kTile, [&](std::int64_t tile, int) {
@@ -198,6 +267,21 @@ void ParameterRegistry::initialise(const Context& ctx, std::uint64_t seed) {
   }
 }
 
+/// A table in bf16 is stepped by lists of rows alone: the list of all.
+void ParameterRegistry::list_every_row(Parameter& p) {
+  std::vector<std::int32_t> rows(static_cast<std::size_t>(p.rows));
+  std::iota(rows.begin(), rows.end(), 0);
+  p.every_row = Buffer<std::int32_t>(backend_, p.rows);
+  p.row_count = Buffer<std::int64_t>(backend_, 1);
+  if (backend_ == Backend::cpu) {
+    std::copy(rows.begin(), rows.end(), p.every_row.data());
+    *p.row_count.data() = p.rows;
+    return;
+  }
+  simt::to_device(p.every_row.data(), rows.data(), p.rows * std::int64_t{sizeof(std::int32_t)});
+  simt::to_device(p.row_count.data(), &p.rows, sizeof p.rows);
+}
+
 void ParameterRegistry::prepare_training(const OptimizerConfig& config) {
   std::uint32_t table_number = 0;  // keeps the tables' roundings apart
   for (Parameter& p : parameters_) {
@@ -213,24 +297,30 @@ void ParameterRegistry::prepare_training(const OptimizerConfig& config) {
     p.optimizer = group->options;
     p.optimizer.group = number;
     p.optimizer.table = table_number++;
-    const bool adagrad = p.optimizer.kind == OptimizerKind::adagrad ||
-                         p.optimizer.kind == OptimizerKind::rowwise_adagrad;
-    p.initial_accumulator = adagrad ? static_cast<float>(group->initial_accumulator_value) : 0.0f;
+    p.initial_accumulator =
+        has_accumulator(p.optimizer) ? static_cast<float>(group->initial_accumulator_value) : 0.0f;
     p.slots.clear();
     for (int s = 0; s < slot_count(p.optimizer); ++s) {
       Buffer<float> slot(backend_,
                          checked_product(p.rows, slot_width(p.optimizer, p.cols), "slots"));
-      if (p.initial_accumulator != 0) fill_new(slot, p.initial_accumulator);
+      if (s == 0 && p.initial_accumulator != 0) fill_new(slot, p.initial_accumulator);
       p.slots.push_back(std::move(slot));
     }
   }
   dense_gradients_ = dense_block(&Parameter::gradient);
+  for (Parameter& p : parameters_) {
+    if (!p.table || !p.dense_gradient()) continue;
+    p.gradient = Buffer<float>(backend_, p.rows * p.cols);
+    if (p.half) list_every_row(p);
+  }
 }
 
 void ParameterRegistry::release_training() {
   for (Parameter& p : parameters_) {
     p.slots.clear();
     p.gradient = Buffer<float>();
+    p.every_row = Buffer<std::int32_t>();
+    p.row_count = Buffer<std::int64_t>();
   }
   dense_gradients_ = Buffer<float>();
 }
@@ -272,7 +362,7 @@ std::int64_t ParameterRegistry::bytes() const {
   std::int64_t floats = 0, halves = 0;
   for (const Parameter& p : parameters_) {
     halves += p.value16.size();
-    floats += p.value.size() + p.gradient.size();
+    floats += p.value.size() + p.gradient.size() + p.every_row.size();
     for (const auto& s : p.slots) floats += s.size();
   }
   return floats * std::int64_t{sizeof(float)} + halves * std::int64_t{sizeof(bf16)};

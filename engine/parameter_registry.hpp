@@ -5,7 +5,9 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/config.hpp"
@@ -13,6 +15,7 @@
 #include "kernels/core/bf16.hpp"
 #include "kernels/core/buffer.hpp"
 #include "kernels/core/context.hpp"
+#include "kernels/penalty/penalty.hpp"
 
 namespace belfry {
 
@@ -21,23 +24,37 @@ struct Parameter {
   std::int64_t rows = 0, cols = 0;
   bool table = false;  ///< its gradient comes as distinct rows
   InitConfig init;
-  bool half = false;                 ///< a table stored in bf16: value16 instead of value
-  Buffer<float> value;               ///< [rows, cols]
-  Buffer<bf16> value16;              ///< [rows, cols]
-  Buffer<float> gradient;            ///< [rows, cols], dense parameters in training alone
+  bool half = false;     ///< a table stored in bf16: value16 instead of value
+  Buffer<float> value;   ///< [rows, cols]
+  Buffer<bf16> value16;  ///< [rows, cols]
+  Penalty penalty;       ///< joins the loss of every step
+  PenaltyRows penalty_rows = PenaltyRows::batch;  ///< tables: which rows it counts
+  /// [rows, cols] in training, of dense parameters and of tables all of whose rows are penalised.
+  Buffer<float> gradient;
+  Buffer<std::int32_t> every_row;    ///< 0 .. rows - 1, of such a table in bf16
+  Buffer<std::int64_t> row_count;    ///< rows
   std::vector<Buffer<float>> slots;  ///< optimizer state
   OptimizerOptions optimizer;        ///< options.group indexes StepState::learning_rate
-  float initial_accumulator = 0;
+  float initial_accumulator = 0;     ///< first value of the first slot
 
   Matrix<float> matrix() { return value.matrix(rows, cols); }
   Matrix<const float> matrix() const { return value.matrix(rows, cols); }
   Matrix<bf16> matrix16() { return {value16.data(), rows, cols}; }
+  /// Whether its gradient has every row, as that of a dense parameter.
+  bool dense_gradient() const {
+    return !table || (!penalty.none() && penalty_rows == PenaltyRows::all);
+  }
   Matrix<float> gradient_matrix() { return gradient.matrix(rows, cols); }
 };
 
 class ParameterRegistry {
  public:
-  explicit ParameterRegistry(Backend backend) : backend_(backend) {}
+  /// Told of each parameter before its memory is taken, and may throw: name, rows, columns, whether in bf16.
+  using Expect =
+      std::function<void(const std::string& name, std::int64_t rows, std::int64_t cols, bool half)>;
+
+  explicit ParameterRegistry(Backend backend, Expect expect = {})
+      : backend_(backend), expect_(std::move(expect)) {}
 
   /// Registers a parameter (the name must be new) and returns its number. Memory is taken here.
   int add(const std::string& name, std::int64_t rows, std::int64_t cols, bool table,
@@ -70,8 +87,10 @@ class ParameterRegistry {
 
  private:
   Buffer<float> dense_block(Buffer<float> Parameter::*member);
+  void list_every_row(Parameter& p);
 
   Backend backend_;
+  Expect expect_;
   std::uint32_t random_streams_ = 0;
   Buffer<float> dense_values_, dense_gradients_;  // of parameters that are no tables
   std::deque<Parameter> parameters_;

@@ -243,6 +243,65 @@ early_stop = { metric = "ndcg@20", patience = 3 }
 metrics = ["recall@20", "ndcg@20"]
 )";
 
+constexpr const char* kEfficientServing =
+    R"(# efficient-serving: many answers a second, and still the exact ones.
+# Where TFRS's tutorial of this name builds an approximate index (ScaNN), belfry scores every item for every
+# user, in tiles that stay in the cache, and keeps the best of each tile: the lists are those of an exhaustive
+# search, and there is no recall to tune.
+#
+#   belfry init efficient-serving > efficient-serving.toml
+#   belfry train efficient-serving.toml
+#   belfry recommend runs/efficient-serving --user 1 -k 10
+#   belfry recommend runs/efficient-serving --all -k 100 -o recs.csv       # or .tsv, .jsonl, .npy
+#   belfry recommend runs/efficient-serving --all -k 100 --shard 0/4 -o recs-0.csv   # a quarter of the users
+#
+# Vectors for a service of your own, and exact search over vectors from anywhere:
+#
+#   belfry export runs/efficient-serving --queries q.npy --items v.npy
+#   belfry search v.npy q.npy -k 100 -o top.npy
+schema = 1
+name = "efficient-serving"
+
+[data]
+interactions = "ratings.csv"     # userId,movieId,rating,timestamp
+user = "userId"
+item = "movieId"
+time = "timestamp"
+items = "movies.csv"             # movieId,title,genres
+items_key = "movieId"
+
+[split]
+method = "random"
+test = 0.1
+
+[[feature]]
+name = "user"
+of = "query"
+kind = "id"
+dim = 64
+
+[[feature]]
+name = "movie"
+of = "candidate"
+kind = "id"
+dim = 64                         # the cost of an answer is items x dim: 32 halves it
+
+[[task]]
+kind = "retrieval"
+similarity = "cosine"            # vectors of length 1: one product is the whole score
+temperature = 0.15
+
+[train]
+epochs = 30
+batch_size = 1024
+precision = "bf16"               # tables in half the memory, on the CPU and on a GPU
+early_stop = { metric = "ndcg@20", patience = 3 }
+
+[evaluate]
+metrics = ["recall@10", "recall@100", "ndcg@20", "coverage@10"]
+exclude_seen = true              # the search skips what a user has seen: it is never computed away afterwards
+)";
+
 const char* heading(const std::string& label) {
   if (label == "[data]")
     return "The files, and what their columns are. Paths are relative to this file.";
@@ -297,6 +356,8 @@ const std::vector<PresetFile>& preset_files() {
         {"deep-retrieval", "towers with features and dense layers", kDeepRetrieval},
     };
     for (PresetFile& file : ranking_preset_files()) all.push_back(std::move(file));
+    all.push_back({"efficient-serving", "exact lists at speed: small tables, bulk answers, export",
+                   kEfficientServing});
     all.push_back({"basic-retrieval", "the basic retrieval tutorial of TensorFlow Recommenders",
                    kBasicRetrieval});
     all.push_back(

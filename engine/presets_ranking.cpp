@@ -5,7 +5,11 @@
 namespace belfry {
 namespace {
 
-std::string head(const std::string& name, const std::string& about) {
+constexpr const char* kRandomSplit = "method = \"random\"\ntest = 0.1\n";
+constexpr const char* kLastSplit =
+    "method = \"leave-last-out\"        # what comes next: each user's last movie\n";
+
+std::string head(const std::string& name, const std::string& about, const std::string& split) {
   return "# " + name + ": " + about + "\n#\n#   belfry init " + name + " > " + name +
          ".toml\n#   belfry train " + name + ".toml\n#\nschema = 1\nname = \"" + name + R"("
 
@@ -18,9 +22,7 @@ items = "movies.csv"             # movieId,title,genres
 items_key = "movieId"
 
 [split]
-method = "random"
-test = 0.1
-)";
+)" + split;
 }
 
 /// A user's and a movie's id, `dim` columns each.
@@ -57,47 +59,61 @@ loss = "mse"                     # also mae, huber; bce, bce-logits for clicks
 label = "rating"                 # the column that is learnt
 )";
 
-std::string training(const std::string& rate) {
-  return R"(
+constexpr const char* kOptimizer = R"(
 [optimizer]
 kind = "adam"
-learning_rate = )" +
-         rate + R"(
+learning_rate = 0.001
+)";
 
+constexpr const char* kTables = R"(
+[[optimizer.group]]              # of all tables: larger steps, and they shrink a little, against noise
+match = "*.embedding"
+learning_rate = 0.01
+weight_decay = 0.1
+)";
+
+constexpr const char* kTrain = R"(
 [train]
 epochs = 20
 batch_size = 1024                # early stopping watches 5 % of the training rows
 )";
+
+/// A movie's genres, `dim` columns.
+std::string genres(const std::string& dim) {
+  return R"(
+[[feature]]
+name = "genres"
+of = "candidate"
+kind = "list"                    # "Comedy|Drama" is two values, of which the vectors are averaged
+separator = "|"
+dim = )" +
+         dim + "\n";
 }
 
-constexpr const char* kContextFeatures = R"(
+/// When it was, as a number.
+constexpr const char* kTime = R"(
 [[feature]]
-name = "user"
-of = "query"
-kind = "id"
-dim = 32
-
-[[feature]]
-name = "when"                    # a column of the interactions is context: one value a row
-of = "query"
-kind = "bucket"
-column = "timestamp"
-boundaries = { quantiles = 100 } # or { linspace = 1000 }, or a list of numbers
-dim = 16
-
-[[feature]]
-name = "time"
+name = "time"                    # a column of the interactions is context: one value a row
 of = "query"
 kind = "number"
 column = "timestamp"
 normalise = true                 # mean 0 and deviation 1 over the training rows
+)";
 
+/// The same in buckets, `dim` columns.
+std::string when(const std::string& dim) {
+  return R"(
 [[feature]]
-name = "movie"
-of = "candidate"
-kind = "id"
-dim = 32
+name = "when"
+of = "query"
+kind = "bucket"
+column = "timestamp"
+boundaries = { quantiles = 100 } # or { linspace = 1000 }, or a list of numbers
+dim = )" +
+         dim + "\n";
+}
 
+constexpr const char* kContextFeatures = R"(
 [[feature]]
 name = "title_words"
 of = "candidate"
@@ -106,13 +122,6 @@ column = "title"
 max_tokens = 10_000
 pooling = "mean"                 # of the words' vectors
 dim = 32
-
-[[feature]]
-name = "genres"
-of = "candidate"
-kind = "list"                    # "Comedy|Drama" is two values
-separator = "|"
-dim = 16
 
 [[network]]
 name = "query"
@@ -151,20 +160,6 @@ retrieve = 500
 )";
 
 constexpr const char* kDcn = R"(
-[[feature]]
-name = "when"
-of = "query"
-kind = "bucket"
-column = "timestamp"
-boundaries = { quantiles = 100 }
-dim = 32
-
-[[feature]]
-name = "genres"
-of = "candidate"
-kind = "list"
-dim = 32
-
 [[network]]                      # no towers: features of both sides cross
 name = "rating"
 inputs = ["user", "movie", "when", "genres"]
@@ -175,19 +170,6 @@ layers = [
 )";
 
 constexpr const char* kDlrm = R"(
-[[feature]]
-name = "genres"
-of = "candidate"
-kind = "list"
-dim = 16
-
-[[feature]]
-name = "time"
-of = "query"
-kind = "number"
-column = "timestamp"
-normalise = true
-
 [[network]]                      # numbers, as wide as an embedding
 name = "bottom"
 inputs = ["time"]
@@ -268,18 +250,22 @@ dim = 64
 table = "movies"
 
 [[feature]]
-name = "history"                 # the user's earlier movies by time; no row of the test part is in it
+name = "history"                 # the user's earlier movies by time
 of = "query"
 kind = "sequence"
 max_length = 20
 table = "movies"                 # the rows of the movies themselves
-pooling = "mean"
 dim = 64
 
 [[network]]
 name = "query"
-inputs = ["history"]
-layers = [{ kind = "mlp", units = [128, 64], activation = "relu", final_activation = "linear" }]
+inputs = ["history"]             # read movie by movie: a network that has a layer of steps has one input
+layers = [{ kind = "gru", units = 64 }]
+# Self-attention instead:
+# layers = [{ kind = "position-embedding" }, { kind = "dropout" }, { kind = "layer-norm" },
+#           { kind = "attention", num_heads = 2, causal = true, residual = true },
+#           { kind = "layer-norm" }, { kind = "mlp", units = [64, 64] },
+#           { kind = "sequence-pool", pooling = "last" }]
 
 [[task]]
 kind = "retrieval"
@@ -289,23 +275,26 @@ kind = "retrieval"
 
 std::vector<PresetFile> ranking_preset_files() {
   const auto file = [](const std::string& name, const std::string& about, const std::string& rest,
-                       const std::string& rate) {
-    return PresetFile{name, about, head(name, about + ".") + rest + training(rate)};
+                       const char* tables = kTables, const char* split = kRandomSplit) {
+    return PresetFile{name, about,
+                      head(name, about + ".", split) + rest + kOptimizer + tables + kTrain};
   };
   const std::string rating = kRatingHead;
   return {
       file("basic-ranking", "predicted ratings of users and movies",
-           ids("32") + rating + kRatingTask, "0.003"),
-      file("multitask", "retrieval and ratings over shared towers", ids("32") + kMultitask,
-           "0.003"),
-      file("context-features", "towers that read time, words and genres", kContextFeatures,
-           "0.003"),
-      file("dcn", "ratings by a deep and cross network", ids("32") + kDcn + kRatingTask, "0.003"),
-      file("dlrm", "likes by products of pairs of features", ids("16") + kDlrm, "0.003"),
-      file("unified-embedding", "all features in shared hashed tables", kUnified, "0.003"),
+           ids("32") + rating + kRatingTask),
+      file("multitask", "retrieval and ratings over shared towers", ids("32") + kMultitask),
+      file("context-features", "towers that read time, words and genres",
+           ids("32") + kTime + when("16") + genres("16") + kContextFeatures),
+      file("dcn", "ratings by a deep and cross network",
+           ids("32") + when("32") + genres("32") + kDcn + kRatingTask),
+      file("dlrm", "likes by products of pairs of features",
+           ids("16") + genres("16") + kTime + kDlrm),
+      file("unified-embedding", "all features in shared hashed tables", kUnified),
       file("listwise", "the order of a user's movies, learnt on lists",
-           ids("32") + rating + kListTask, "0.003"),
-      file("sequential", "a user is the mean of the movies before", kSequential, "0.003"),
+           ids("32") + rating + kListTask, ""),
+      file("sequential", "the next movie, from those before in their order", kSequential, kTables,
+           kLastSplit),
   };
 }
 

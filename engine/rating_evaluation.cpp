@@ -17,10 +17,12 @@ bool is_click(RankingTaskLoss loss) {
   return loss == RankingTaskLoss::bce || loss == RankingTaskLoss::bce_logits;
 }
 
-/// NDCG of one list of each user that has rows for it.
-MetricMap list_metrics(const TaskConfig& task, const Interactions& test, std::uint64_t seed,
+/// NDCG of so many lists of each user that has rows for one.
+MetricMap list_metrics(const TaskConfig& task, std::int64_t lists_per_user,
+                       const Interactions& test, std::uint64_t seed,
                        const std::vector<float>& predictions, const std::vector<float>& labels) {
-  const std::vector<std::int64_t> rows = sample_lists(test.user, task.list_size, 1, seed);
+  const std::vector<std::int64_t> rows =
+      sample_lists(test.user, task.list_size, lists_per_user, seed);
   std::vector<float> scores, truth;
   for (const std::int64_t row : rows) {
     scores.push_back(predictions[static_cast<std::size_t>(row)]);
@@ -36,7 +38,7 @@ MetricMap list_metrics(const TaskConfig& task, const Interactions& test, std::ui
   return out;
 }
 
-MetricMap metrics_of(const TaskConfig& task, const Interactions& test, std::uint64_t seed,
+MetricMap metrics_of(const Config& config, const TaskConfig& task, const Interactions& test,
                      std::vector<float> predictions, const std::vector<float>& labels) {
   MetricMap out;
   if (is_click(task.ranking_loss)) {
@@ -51,13 +53,17 @@ MetricMap metrics_of(const TaskConfig& task, const Interactions& test, std::uint
     ratings.add(labels, predictions, test.weight);
     out = ratings.result();
   }
-  if (task.list_size > 0) out.merge(list_metrics(task, test, seed, predictions, labels));
+  if (task.list_size > 0) {
+    // TFRS measures one list a user, and the draw of it moves the mean more than many an epoch does.
+    const std::int64_t lists = config.preset == "tfrs" ? 1 : task.lists_per_user;
+    out.merge(list_metrics(task, lists, test, config.train.seed, predictions, labels));
+  }
   return out;
 }
 
 }  // namespace
 
-MetricMap evaluate_ratings(const Context& ctx, TwoTower& model, const Config& config,
+MetricMap evaluate_ratings(const Context& ctx, TowerNetworks& model, const Config& config,
                            const ModelData& data, const Interactions& test) {
   const auto tasks = std::count_if(config.tasks.begin(), config.tasks.end(),
                                    [](const auto& t) { return t.kind == TaskKind::ranking; });
@@ -72,9 +78,29 @@ MetricMap evaluate_ratings(const Context& ctx, TwoTower& model, const Config& co
     std::vector<float> predictions(items.size());
     model.score_pairs(ctx, model.graph().find(task.score), queries, items, predictions.data());
     const MetricMap metrics =
-        metrics_of(task, test, config.train.seed, std::move(predictions), test.labels[number++]);
+        metrics_of(config, task, test, std::move(predictions), test.labels[number++]);
     for (const auto& [name, value] : metrics) {
       out[tasks > 1 ? task.score + "/" + name : name] = value;
+    }
+  }
+  return out;
+}
+
+std::vector<std::string> rating_metrics(const Config& config) {
+  const auto tasks = std::count_if(config.tasks.begin(), config.tasks.end(),
+                                   [](const auto& t) { return t.kind == TaskKind::ranking; });
+  std::vector<std::string> out;
+  for (const TaskConfig& task : config.tasks) {
+    if (task.kind != TaskKind::ranking) continue;
+    std::vector<std::string> names;
+    if (is_click(task.ranking_loss)) {
+      names = {"auc", "auc_exact", "binary_accuracy", "log_loss"};
+    } else if (!is_listwise(task.ranking_loss)) {
+      names = {"rmse", "mae", "mse"};
+    }
+    if (task.list_size > 0) names.push_back("ndcg");
+    for (const std::string& name : names) {
+      out.push_back(tasks > 1 ? task.score + "/" + name : name);
     }
   }
   return out;

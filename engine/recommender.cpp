@@ -51,7 +51,7 @@ void each_pair(const std::vector<std::pair<std::int32_t, std::int32_t>>& pairs, 
 
 }  // namespace
 
-Recommender::Recommender(const Context& ctx, LoadedModel& model, RecommendFilter filter)
+Recommender::Recommender(const Context& ctx, const ModelView& model, RecommendFilter filter)
     : ctx_(ctx), model_(model), filter_(std::move(filter)) {
   std::sort(filter_.exclude_pairs.begin(), filter_.exclude_pairs.end());
   std::sort(filter_.only_pairs.begin(), filter_.only_pairs.end());
@@ -118,26 +118,29 @@ std::string ranking_network(const Config& config) {
 
 void Recommender::recommend(const std::vector<std::int32_t>& users, std::int64_t k,
                             const std::vector<FeatureValues>& contexts, const AnswerSink& sink) {
+  recommend(query_set(model_.data, users, contexts), k, sink);
+}
+
+void Recommender::recommend(const QuerySet& queries, std::int64_t k, const AnswerSink& sink) {
   k = std::min(k, std::max<std::int64_t>(1, model_.data.item_count()));
-  if (ranking_network(model_.config).empty()) return retrieve(users, k, contexts, sink);
-  const AnswerSink rank = ranked(users, k, contexts, sink);
-  if (model_.index == nullptr) return offer_all(users, rank);
+  if (ranking_network(model_.config).empty()) return retrieve(queries, k, sink);
+  const AnswerSink rank = ranked(queries, k, sink);
+  if (model_.index == nullptr) return offer_all(queries.users, rank);
   const std::int64_t most = std::min(std::max(k, model_.config.index.retrieve),
                                      std::max<std::int64_t>(1, model_.data.item_count()));
-  retrieve(users, most, contexts, rank);
+  retrieve(queries, most, rank);
 }
 
 /// Orders lists of candidates by the ranking network, and hands on the k best.
-AnswerSink Recommender::ranked(const std::vector<std::int32_t>& users, std::int64_t k,
-                               const std::vector<FeatureValues>& contexts, const AnswerSink& sink) {
+AnswerSink Recommender::ranked(const QuerySet& queries, std::int64_t k, const AnswerSink& sink) {
   const int network = model_.model->graph().find(ranking_network(model_.config));
-  return [this, &users, k, &contexts, &sink, network](
+  return [this, &queries, k, &sink, network](
              std::int64_t query, std::span<const std::int32_t> items, std::span<const float>) {
     std::vector<std::pair<float, std::int32_t>> order(items.size());
     std::vector<float> scores(items.size());
-    const std::vector<std::int32_t> user(items.size(), users[static_cast<std::size_t>(query)]);
-    model_.model->score_pairs(ctx_, network, queries_of_answers(model_.data, user, contexts), items,
-                              scores.data());
+    const QueryRows rows =
+        queries_at(model_.data, queries, std::vector<std::int64_t>(items.size(), query));
+    model_.model->score_pairs(ctx_, network, rows, items, scores.data());
     for (std::size_t i = 0; i < order.size(); ++i) {
       if (!std::isfinite(scores[i])) {  // it has no place in an order
         throw Error(ExitCode::numerical, "the ranking network", "its score is not finite");
@@ -174,22 +177,22 @@ void Recommender::offer_all(const std::vector<std::int32_t>& users, const Answer
   }
 }
 
-void Recommender::retrieve(const std::vector<std::int32_t>& users, std::int64_t k,
-                           const std::vector<FeatureValues>& contexts, const AnswerSink& sink) {
-  const auto n = static_cast<std::int64_t>(users.size());
+void Recommender::retrieve(const QuerySet& queries, std::int64_t k, const AnswerSink& sink) {
+  const std::int64_t n = queries.size(), heads = model_.model->heads();
   if (n == 0) return;
   const std::int64_t most = std::min(n, tile_of(ctx_, k));
-  Buffer<float> vectors(ctx_.backend(), most * model_.model->width());
-  TopKStream lists(ctx_, model_.index->view(), 1, most, k,
+  Buffer<float> vectors(ctx_.backend(), most * heads * model_.model->width());
+  TopKStream lists(ctx_, model_.index->view(), heads, most, k,
                    {bits_.data(), static_cast<std::int64_t>(bits_.size())}, answers_to(sink));
   for (std::int64_t first = 0; first < n; first += most) {
     const std::int64_t m = std::min(most, n - first);
-    const std::vector<std::int32_t> tile(users.begin() + first, users.begin() + first + m);
-    const QueryRows queries = queries_of_answers(model_.data, tile, contexts);
-    const Matrix<float> q = vectors.matrix(m, model_.model->width());
-    model_.model->encode_queries(ctx_, queries, 0, q);
+    std::vector<std::int64_t> at(static_cast<std::size_t>(m));
+    std::iota(at.begin(), at.end(), first);
+    const Matrix<float> q = vectors.matrix(m * heads, model_.model->width());
+    model_.model->encode_queries(ctx_, queries_at(model_.data, queries, at), 0, q);
     Lists exclude, only;
-    for (const std::int32_t u : tile) {
+    for (std::int64_t i = first; i < first + m; ++i) {
+      const std::int32_t u = queries.users[static_cast<std::size_t>(i)];
       add_exclusions(u, exclude);
       if (!filter_.only_pairs.empty()) add_allowed(u, only);
     }

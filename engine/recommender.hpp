@@ -32,7 +32,8 @@ using AnswerSink = std::function<void(std::int64_t query, std::span<const std::i
 
 class Recommender {
  public:
-  Recommender(const Context& ctx, LoadedModel& model, RecommendFilter filter);
+  /// What `model` refers to must outlive it.
+  Recommender(const Context& ctx, const ModelView& model, RecommendFilter filter);
 
   /// With index.rank_by its network orders the index.retrieve best; a model that ranks only orders all items that
   /// the filter leaves.
@@ -41,6 +42,8 @@ class Recommender {
   /// contexts: a value each that replaces the users' own, per context feature (empty: keep).
   void recommend(const std::vector<std::int32_t>& users, std::int64_t k,
                  const std::vector<FeatureValues>& contexts, const AnswerSink& sink);
+  /// The same for queries that say more of themselves; restrictions are those of a query's user.
+  void recommend(const QuerySet& queries, std::int64_t k, const AnswerSink& sink);
 
   /// The k items most similar to `item` by the cosine of their vectors, the item itself left out.
   void similar(std::int32_t item, std::int64_t k, const AnswerSink& sink);
@@ -51,17 +54,15 @@ class Recommender {
     std::vector<std::int32_t> rows;
     RowLists view() const { return {offsets.data(), rows.data()}; }
   };
-  void retrieve(const std::vector<std::int32_t>& users, std::int64_t k,
-                const std::vector<FeatureValues>& contexts, const AnswerSink& sink);
+  void retrieve(const QuerySet& queries, std::int64_t k, const AnswerSink& sink);
   void offer_all(const std::vector<std::int32_t>& users, const AnswerSink& sink) const;
-  AnswerSink ranked(const std::vector<std::int32_t>& users, std::int64_t k,
-                    const std::vector<FeatureValues>& contexts, const AnswerSink& sink);
+  AnswerSink ranked(const QuerySet& queries, std::int64_t k, const AnswerSink& sink);
   void add_exclusions(std::int32_t user, Lists& lists) const;
   void add_allowed(std::int32_t user, Lists& lists) const;
   std::vector<std::uint64_t> allowed_bits() const;
 
   const Context& ctx_;
-  LoadedModel& model_;
+  ModelView model_;
   RecommendFilter filter_;
   std::vector<std::uint64_t> bits_;
 };

@@ -13,7 +13,7 @@
 #include "engine/config_toml.hpp"
 #include "engine/error.hpp"
 #include "engine/file_io.hpp"
-#include "engine/model_file.hpp"
+#include "engine/model.hpp"
 #include "kernels/core/libraries.hpp"
 
 namespace belfry {
@@ -112,36 +112,20 @@ std::vector<std::string> checkpoint_names(const RunFolder& run) {
   return names;
 }
 
-ItemLists seen_items(const Config& config, const ModelData& data) {
-  std::vector<const Interactions*> parts{&data.train};
-  if (config.evaluate.mask_validation) parts.push_back(&data.validation);
-  return items_by_user(data.user_count(), data.item_count(), parts);
-}
-
 /// Everything after the last epoch: vectors, evaluation, files, and the folder into its place.
-RunResult finish(const Context& ctx, const Config& config, const ModelData& data, Trainer& trainer,
-                 const RunFolder& partial, const RunFolder& target, MetricsLog& log,
+RunResult finish(Model& model, const RunFolder& partial, const RunFolder& target, MetricsLog& log,
                  RunObserver& observer) {
   RunResult result;
-  result.epochs = trainer.epochs_done();
-  result.best_epoch = trainer.best_epoch();
-  TwoTower& model = trainer.model();
-  model.registry().release_training();  // room for the item vectors
-  const auto index = build_index(ctx, model, data);
-  const ItemLists seen = seen_items(config, data);
-  if (data.has_test) {
-    EvaluationOptions options;
-    for (const std::string& name : config.evaluate.metrics)
-      options.metrics.push_back(*parse_metric(name));
-    if (options.metrics.empty()) options.metrics = default_metrics(config.preset);
-    options.exclude_seen = config.evaluate.exclude_seen;
-    options.seed = config.train.seed;
-    result.evaluation = evaluate(ctx, model, config, data, index.get(), seen, data.test, options);
+  result.epochs = model.trainer()->epochs_done();
+  result.best_epoch = model.trainer()->best_epoch();
+  model.end_training();  // room for the item vectors
+  if (model.data().has_test) {
+    result.evaluation = model.evaluate(model.data().test, model.config().train.seed);
     log.add(to_json(*result.evaluation));
     observer.evaluation(*result.evaluation);
-    write_test_file(partial.test(), data);
+    write_test_file(partial.test(), model.data());
   }
-  write_model_file(ctx, partial.model(), config, data, seen, model, index.get());
+  model.save(partial.model());
   result.model_sha256 = sha256_of_file(partial.model());
   sync_directory(partial.root);
   replace_directory(partial.root, target.root);
@@ -186,15 +170,16 @@ void check_same_training(const Config& before, Config after, std::int64_t epochs
 RunResult run_in(const Context& ctx, const Config& config, const DataReport& found,
                  const RunFolder& partial, const RunFolder& target, RunObserver& observer,
                  const std::stop_token& stop, const Config* before = nullptr) {
-  const ModelData data =
+  ModelData data =
       load_model_data(config, found, [&](const std::string& line) { observer.note(line); });
   malloc_trim(0);  // what reading took goes back before the tables come
   observer.data(config, data);
   write_environment(partial, ctx, config, data);
   MetricsLog log(partial.metrics());
   LoggingObserver logging(observer, log);
-  Trainer trainer(ctx, config, data, partial.checkpoints());
-  observer.plan(trainer.model().registry().bytes(), trainer.workspace_bytes());
+  Model model(ctx, config, std::move(data), partial.checkpoints());
+  Trainer& trainer = *model.trainer();
+  observer.plan(model.networks().registry().bytes(), trainer.workspace_bytes());
   if (trainer.restore(logging)) {
     if (before != nullptr) check_same_training(*before, config, trainer.epochs_done());
     log.load(trainer.epochs_done());
@@ -202,13 +187,13 @@ RunResult run_in(const Context& ctx, const Config& config, const DataReport& fou
     refuse_lost_checkpoints(partial);
   }
   write_file(partial.config(), to_toml(config));  // only now: it fits the checkpoint
-  if (trainer.run(logging, stop) == TrainOutcome::stopped) {
+  if (model.fit(config.train.epochs, logging, stop) == TrainOutcome::stopped) {
     RunResult result;
     result.outcome = TrainOutcome::stopped;
     result.epochs = trainer.epochs_done();
     return result;
   }
-  return finish(ctx, config, data, trainer, partial, target, log, observer);
+  return finish(model, partial, target, log, observer);
 }
 
 /// Removes a partial run that has nothing worth keeping beyond these checkpoints; called while an error
@@ -288,6 +273,7 @@ RunFolder RunFolder::partial() const {
 RunResult train_run(const Context& ctx, Config config, const fs::path& root, RunObserver& observer,
                     const std::stop_token& stop) {
   DataReport report;
+  check_config(config);  // contradictions are told before any data is read
   resolve_config(config, &report);
   check_config(config);
   const RunFolder target{plain_path(root)}, partial = target.partial();

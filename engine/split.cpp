@@ -201,4 +201,9 @@ Split make_split(const SplitConfig& config, bool early_stop, std::span<const std
   return split;
 }
 
+std::vector<std::int64_t> shuffled_rows(std::uint64_t seed, std::int64_t rows) {
+  if (rows == 0) return {};
+  return positions(keyed(seed, RandomStream::split, rows), 0, rows);
+}
+
 }  // namespace belfry

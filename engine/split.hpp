@@ -26,4 +26,7 @@ struct Split {
 Split make_split(const SplitConfig& config, bool early_stop, std::span<const std::uint32_t> users,
                  std::span<const double> times, std::int64_t rows);
 
+/// The rows 0 .. rows-1 in the order that method shuffle of this seed cuts.
+std::vector<std::int64_t> shuffled_rows(std::uint64_t seed, std::int64_t rows);
+
 }  // namespace belfry

@@ -10,23 +10,37 @@ namespace belfry {
 
 RetrievalTask::RetrievalTask(const TaskConfig& config, const NetworkGraph& graph,
                              WorkspacePlan& plan, std::int64_t max_queries,
-                             std::int64_t max_candidates, Precision precision)
+                             std::int64_t max_candidates, Precision precision, std::int64_t heads)
     : config_(config),
       precision_(precision),
+      heads_(heads),
       scorer_(config.similarity),
       plan_(plan),
       query_(graph.find("query")),
       candidate_(graph.find("candidate")) {
-  require(graph.width(query_) == graph.width(candidate_),
-          "RetrievalTask: the towers differ in width");
+  const std::int64_t width = width_ = graph.width(candidate_);
+  require(graph.width(query_) == width * heads, "RetrievalTask: the towers differ in width");
+  if (heads > 1) {  // one behind the other, so that the rows are those of the op
+    q_ = plan.matrix(1, checked_product(max_queries, heads * width, "RetrievalTask"));
+    d_q_ = plan.matrix(1, checked_product(max_queries, heads * width, "RetrievalTask"));
+  }
   if (!scorer_.normalises()) return;  // a dot product reads the towers' outputs as they are
-  const std::int64_t width = graph.width(query_);
-  q_ = plan.matrix(max_queries, width);
-  d_q_ = plan.matrix(max_queries, width);
+  if (heads == 1) {
+    q_ = plan.matrix(max_queries, width);
+    d_q_ = plan.matrix(max_queries, width);
+  }
   c_ = plan.matrix(max_candidates, width);
   d_c_ = plan.matrix(max_candidates, width);
-  q_norm_ = plan.matrix(1, max_queries);
+  q_norm_ = plan.matrix(1, max_queries * heads);
   c_norm_ = plan.matrix(1, max_candidates);
+}
+
+/// The finished vectors of `queries` queries, or their gradients.
+Matrix<float> RetrievalTask::heads_of(int plan, std::int64_t queries) {
+  if (heads_ == 1) return plan_.at(plan, queries);
+  const Matrix<float> all = plan_.at(plan, 1);
+  const std::int64_t rows = queries * heads_;
+  return {all.data, rows, width_};
 }
 
 void RetrievalTask::run(const Context& ctx, NetworkGraph& graph, const Batch& batch, double* loss,
@@ -46,19 +60,24 @@ void RetrievalTask::run(const Context& ctx, NetworkGraph& graph, const Batch& ba
 
   const Matrix<float> query = graph.output(query_), candidate = graph.output(candidate_);
   const Matrix<float> d_query = graph.d_output(query_), d_candidate = graph.d_output(candidate_);
-  if (!scorer_.normalises()) {
+  if (!scorer_.normalises() && heads_ == 1) {
     retrieval_softmax(ctx, query, 1, candidate, options, loss, {}, d_query, d_candidate);
     return;
   }
-  const Matrix<float> q = plan_.at(q_, batch.queries), d_q = plan_.at(d_q_, batch.queries);
+  const Matrix<float> q = heads_of(q_, batch.queries), d_q = heads_of(d_q_, batch.queries);
+  if (!scorer_.normalises()) {
+    scorer_.finish(ctx, query, heads_, q, {});
+    retrieval_softmax(ctx, q, heads_, candidate, options, loss, {}, d_q, d_candidate);
+    return scorer_.finish_grad(ctx, q, heads_, {}, d_q, d_query);
+  }
   const Matrix<float> c = plan_.at(c_, batch.candidates), d_c = plan_.at(d_c_, batch.candidates);
-  const Vector<float> q_norm{plan_.at(q_norm_, 1).data, batch.queries};
+  const Vector<float> q_norm{plan_.at(q_norm_, 1).data, batch.queries * heads_};
   const Vector<float> c_norm{plan_.at(c_norm_, 1).data, batch.candidates};
-  scorer_.finish(ctx, query, q, q_norm);
-  scorer_.finish(ctx, candidate, c, c_norm);
-  retrieval_softmax(ctx, q, 1, c, options, loss, {}, d_q, d_c);
-  scorer_.finish_grad(ctx, q, q_norm, d_q, d_query);
-  scorer_.finish_grad(ctx, c, c_norm, d_c, d_candidate);
+  scorer_.finish(ctx, query, heads_, q, q_norm);
+  scorer_.finish(ctx, candidate, 1, c, c_norm);
+  retrieval_softmax(ctx, q, heads_, c, options, loss, {}, d_q, d_c);
+  scorer_.finish_grad(ctx, q, heads_, q_norm, d_q, d_query);
+  scorer_.finish_grad(ctx, c, 1, c_norm, d_c, d_candidate);
 }
 
 RankingTask::RankingTask(const TaskConfig& config, std::size_t number, const NetworkGraph& graph,
@@ -145,12 +164,12 @@ void RankingTask::run_lists(const Context& ctx, const Batch& batch, Vector<const
 std::vector<std::unique_ptr<Task>> make_tasks(const std::vector<TaskConfig>& configs,
                                               const NetworkGraph& graph, WorkspacePlan& plan,
                                               std::int64_t max_queries, std::int64_t max_candidates,
-                                              Precision precision) {
+                                              Precision precision, std::int64_t heads) {
   std::vector<std::unique_ptr<Task>> out;
   for (const TaskConfig& config : configs) {
     if (config.kind != TaskKind::retrieval) continue;
     out.push_back(std::make_unique<RetrievalTask>(config, graph, plan, max_queries, max_candidates,
-                                                  precision));
+                                                  precision, heads));
   }
   std::size_t number = 0;
   for (const TaskConfig& config : configs) {

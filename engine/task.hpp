@@ -22,20 +22,24 @@ class Task {
 };
 
 /// tfrs.tasks.Retrieval over the towers "query" and "candidate". The first task of a step: it does not add.
+/// heads: vectors of a query, each as wide as a candidate; the query tower is all of them side by side.
 class RetrievalTask : public Task {
  public:
   RetrievalTask(const TaskConfig& config, const NetworkGraph& graph, WorkspacePlan& plan,
                 std::int64_t max_queries, std::int64_t max_candidates,
-                Precision precision = Precision::fp32);
+                Precision precision = Precision::fp32, std::int64_t heads = 1);
   void run(const Context& ctx, NetworkGraph& graph, const Batch& batch, double* loss,
            bool add) override;
 
  private:
   TaskConfig config_;
   Precision precision_;
+  std::int64_t heads_;
   Scorer scorer_;
+  Matrix<float> heads_of(int plan, std::int64_t queries);
   WorkspacePlan& plan_;
   int query_ = 0, candidate_ = 0;              // networks
+  std::int64_t width_ = 0;                     // of a candidate, and of a head
   int q_ = -1, c_ = -1, d_q_ = -1, d_c_ = -1;  // finished vectors and their gradients
   int q_norm_ = -1, c_norm_ = -1;
 };
@@ -66,6 +70,6 @@ class RankingTask : public Task {
 std::vector<std::unique_ptr<Task>> make_tasks(const std::vector<TaskConfig>& configs,
                                               const NetworkGraph& graph, WorkspacePlan& plan,
                                               std::int64_t max_queries, std::int64_t max_candidates,
-                                              Precision precision);
+                                              Precision precision, std::int64_t heads = 1);
 
 }  // namespace belfry

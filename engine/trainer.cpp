@@ -23,11 +23,12 @@ Trainer::Trainer(const Context& ctx, const Config& config, const ModelData& data
     : ctx_(ctx),
       config_(config),
       data_(data),
-      checkpoints_(std::move(checkpoints)),
+      own_folder_(checkpoints.empty() ? std::make_unique<TemporaryFolder>() : nullptr),
+      checkpoints_(own_folder_ ? own_folder_->path() : std::move(checkpoints)),
       stream_(data, config.train, config.tasks),
       model_(ctx, config, data, stream_.batch_size(), stream_.max_candidates(), true),
       tasks_(make_tasks(config.tasks, model_.graph(), model_.plan(), stream_.batch_size(),
-                        stream_.max_candidates(), config.train.precision)),
+                        stream_.max_candidates(), config.train.precision, model_.heads())),
       optimizer_(config.optimizer, model_.registry()) {
   for (const TaskConfig& task : config.tasks) mean_loss_ &= task.mean_reduction;
   model_.commit(ctx);
@@ -61,7 +62,7 @@ void Trainer::make_update(const Context& ctx, const Batch& batch, const StepStat
   graph.clear_gradients(ctx);
   for (const auto& task : tasks_) task->run(ctx, graph, batch, loss, task != tasks_.front());
   graph.backward(ctx, batch.features);
-  optimizer_.step(ctx, graph, batch.plans);
+  optimizer_.step(ctx, graph, batch.plans, loss);
 }
 
 StepState Trainer::state_of(std::int64_t epoch, std::int64_t step, std::int64_t update) const {

@@ -13,6 +13,7 @@
 #include "engine/batch_stream.hpp"
 #include "engine/config.hpp"
 #include "engine/evaluator.hpp"
+#include "engine/file_io.hpp"
 #include "engine/model_data.hpp"
 #include "engine/optimizer.hpp"
 #include "engine/step_queue.hpp"
@@ -50,7 +51,8 @@ enum class TrainOutcome { finished, stopped };
 
 class Trainer {
  public:
-  /// `checkpoints`: folder for checkpoints and the best weights so far. References must outlive it.
+  /// `checkpoints`: folder for checkpoints and the best weights so far; empty: no checkpoints, and the best
+  /// weights wait in a temporary folder. References must outlive it.
   Trainer(const Context& ctx, const Config& config, const ModelData& data,
           std::filesystem::path checkpoints);
 
@@ -58,7 +60,8 @@ class Trainer {
   /// Damaged ones are passed over with a note.
   bool restore(TrainObserver& observer);
   /// Trains to the end, or until `stop` is requested: then the step is finished and a checkpoint saved.
-  /// A non-finite loss or weight: Error(numerical), and no checkpoint of it.
+  /// A non-finite loss or weight: Error(numerical), and no checkpoint of it. May be called again when
+  /// config.train.epochs has grown.
   TrainOutcome run(TrainObserver& observer, const std::stop_token& stop);
 
   /// One update with its loss, summed over the batch's rows: for those who drive training themselves.
@@ -67,7 +70,7 @@ class Trainer {
   /// The state with which update number `update` (from 0), step `step` of `epoch`, is made.
   StepState state_of(std::int64_t epoch, std::int64_t step, std::int64_t update) const;
 
-  TwoTower& model() { return model_; }
+  TowerNetworks& model() { return model_; }
   std::int64_t epochs_done() const { return epoch_; }
   std::int64_t best_epoch() const { return best_epoch_; }  ///< from 1; 0: no early stopping
   std::int64_t workspace_bytes() { return model_.plan().bytes(); }
@@ -93,9 +96,10 @@ class Trainer {
   const Context& ctx_;
   const Config& config_;
   const ModelData& data_;
+  std::unique_ptr<TemporaryFolder> own_folder_;  // where no folder was given
   std::filesystem::path checkpoints_;
   BatchStream stream_;
-  TwoTower model_;
+  TowerNetworks model_;
   std::vector<std::unique_ptr<Task>> tasks_;
   Optimizer optimizer_;
   bool mean_loss_ = true;  // of all tasks: a step's loss is one row's

@@ -66,6 +66,7 @@ void Trainer::remove_other_best_files() const {
 }
 
 void Trainer::save_checkpoint() {
+  if (own_folder_) return remove_other_best_files();
   nlohmann::json state;
   state["data_fingerprint"] = data_.fingerprint;
   state["epoch"] = epoch_;

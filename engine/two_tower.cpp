@@ -2,6 +2,8 @@
 #include "engine/two_tower.hpp"
 
 #include <algorithm>
+#include <numeric>
+#include <optional>
 
 #include "engine/error.hpp"
 #include "kernels/core/transfer.hpp"
@@ -34,10 +36,11 @@ Similarity similarity_of(const Config& config) {
 }
 }  // namespace
 
-TwoTower::TwoTower(const Context& ctx, const Config& config, const ModelData& data,
-                   std::int64_t max_queries, std::int64_t max_candidates, bool training)
+TowerNetworks::TowerNetworks(const Context& ctx, const Config& config, const ModelData& data,
+                             std::int64_t max_queries, std::int64_t max_candidates, bool training,
+                             ParameterRegistry::Expect expect)
     : data_(data),
-      registry_(ctx.backend()),
+      registry_(ctx.backend(), std::move(expect)),
       scorer_(similarity_of(config)),
       max_queries_(max_queries),
       max_candidates_(max_candidates) {
@@ -52,22 +55,32 @@ TwoTower::TwoTower(const Context& ctx, const Config& config, const ModelData& da
   for (const FeatureData& f : data.features) {
     uploads_.emplace_back(copies);
     const int parameter = f.table < 0 ? -1 : table_parameter[static_cast<std::size_t>(f.table)];
-    inputs.push_back({f.config.name, f.config.of, parameter, f.config.pooling, f.width});
+    if (parameter >= 0) {
+      Parameter& table = registry_.at(parameter);
+      table.penalty = penalty_of(f.config.penalty);
+      table.penalty_rows = f.config.penalty_rows.value_or(default_penalty_rows(config.preset));
+    }
+    inputs.push_back({f.config.name, f.config.of, parameter, f.config.pooling, f.width, f.steps});
   }
   graph_ = std::make_unique<NetworkGraph>(config.networks, std::move(inputs), registry_, plan_,
                                           max_queries, max_candidates, training,
                                           retrieval_task(config) != nullptr);
   registry_.join_dense();
-  if (retrieval_task(config) != nullptr) width_ = graph_->width(graph_->find("query"));
+  if (retrieval_task(config) != nullptr) {
+    width_ = graph_->width(graph_->find("candidate"));
+    heads_ = query_heads(config);
+    require(graph_->width(graph_->find("query")) == width_ * heads_,
+            "TowerNetworks: the towers differ in width");
+  }
 }
 
 template <class At>
-void TwoTower::put(const Context& ctx, std::size_t f, const FeatureValues& from, std::int64_t n,
-                   At&& at) {
+void TowerNetworks::put(const Context& ctx, std::size_t f, const FeatureValues& from,
+                        std::int64_t n, At&& at) {
   const FeatureData& feature = data_.features[f];
   FeatureUpload& upload = uploads_[f];
-  FeatureBatch batch =
-      upload.gather.gather(from, feature.form(), feature.width, n, oov_row(data_, feature), at);
+  FeatureBatch batch = upload.gather.gather(from, feature.form(), feature.width, n,
+                                            oov_row(data_, feature), at, feature.steps);
   const auto span = [](const auto* data, std::int64_t size) {
     return std::span(data, static_cast<std::size_t>(size));
   };
@@ -78,6 +91,11 @@ void TwoTower::put(const Context& ctx, std::size_t f, const FeatureValues& from,
     if (batch.ids.offsets != nullptr) {
       batch.ids.offsets = upload.offsets.put(ctx, span(batch.ids.offsets, n + 1));
     }
+    if (batch.lengths != nullptr) {
+      batch.step_offsets =
+          upload.step_offsets.put(ctx, span(batch.step_offsets, n * feature.steps + 1));
+      batch.lengths = upload.lengths.put(ctx, span(batch.lengths, n));
+    }
     if (batch.ids.weights != nullptr) {
       batch.ids.weights = upload.weights.put(ctx, span(batch.ids.weights, batch.ids.nnz));
     }
@@ -85,12 +103,13 @@ void TwoTower::put(const Context& ctx, std::size_t f, const FeatureValues& from,
   tile_[f] = batch;
 }
 
-void TwoTower::encode(const Context& ctx, Side side, std::int64_t first, std::int64_t limit,
-                      const QueryRows* queries, Matrix<float> out) {
+void TowerNetworks::encode(const Context& ctx, Side side, std::int64_t first, std::int64_t limit,
+                           const QueryRows* queries, Matrix<float> out) {
   const bool query = side == Side::query;
   const int network = graph_->find(query ? "query" : "candidate");
-  for (std::int64_t done = 0; done < out.rows; done += limit) {
-    const std::int64_t m = std::min(limit, out.rows - done);
+  const std::int64_t heads = query ? heads_ : 1, n = out.rows / heads;
+  for (std::int64_t done = 0; done < n; done += limit) {
+    const std::int64_t m = std::min(limit, n - done);
     tile_.assign(data_.features.size(), {});
     for (std::size_t f = 0; f < tile_.size(); ++f) {
       const FeatureData& feature = data_.features[f];
@@ -100,26 +119,27 @@ void TwoTower::encode(const Context& ctx, Side side, std::int64_t first, std::in
     }
     graph_->forward(ctx, tile_, query ? m : 0, query ? 0 : m, &side);
     ArenaScope scope(ctx);
-    scorer_.finish(ctx, graph_->output(network), out.slice(done, m),
-                   {ctx.arena().take<float>(m), m});
+    scorer_.finish(ctx, graph_->output(network), heads, out.slice(done * heads, m * heads),
+                   {ctx.arena().take<float>(m * heads), m * heads});
   }
 }
 
-void TwoTower::encode_queries(const Context& ctx, const QueryRows& queries, std::int64_t first,
-                              Matrix<float> out) {
-  require(first + out.rows <= queries.size, "TwoTower: queries out of range");
+void TowerNetworks::encode_queries(const Context& ctx, const QueryRows& queries, std::int64_t first,
+                                   Matrix<float> out) {
+  require(out.rows % heads_ == 0 && first + out.rows / heads_ <= queries.size,
+          "TowerNetworks: queries out of range");
   encode(ctx, Side::query, first, max_queries_, &queries, out);
 }
 
-void TwoTower::encode_items(const Context& ctx, std::int64_t first, Matrix<float> out) {
-  require(first + out.rows <= data_.item_count(), "TwoTower: items out of range");
+void TowerNetworks::encode_items(const Context& ctx, std::int64_t first, Matrix<float> out) {
+  require(first + out.rows <= data_.item_count(), "TowerNetworks: items out of range");
   encode(ctx, Side::candidate, first, max_candidates_, nullptr, out);
 }
 
-void TwoTower::score_pairs(const Context& ctx, int network, const QueryRows& queries,
-                           std::span<const std::int32_t> items, float* out) {
+void TowerNetworks::score_pairs(const Context& ctx, int network, const QueryRows& queries,
+                                std::span<const std::int32_t> items, float* out) {
   const auto n = static_cast<std::int64_t>(items.size());
-  require(n <= queries.size, "TwoTower: a pair without a query");
+  require(n <= queries.size, "TowerNetworks: a pair without a query");
   const std::int64_t limit = std::min(max_queries_, max_candidates_);
   for (std::int64_t first = 0; first < n; first += limit) {
     const std::int64_t m = std::min(limit, n - first);
@@ -159,24 +179,79 @@ QueryRows queries_of_users(const ModelData& data, const std::vector<std::int32_t
 
 QueryRows queries_of_answers(const ModelData& data, const std::vector<std::int32_t>& users,
                              const std::vector<FeatureValues>& contexts) {
-  QueryRows out;
-  out.size = static_cast<std::int64_t>(users.size());
-  out.features.resize(data.features.size());
-  const bool cold = std::any_of(users.begin(), users.end(), [](std::int32_t u) { return u < 0; });
+  std::vector<std::int64_t> all(users.size());
+  std::iota(all.begin(), all.end(), 0);
+  return queries_at(data, query_set(data, users, contexts), all);
+}
+
+QuerySet query_set(const ModelData& data, const std::vector<std::int32_t>& users,
+                   const std::vector<FeatureValues>& contexts) {
+  QuerySet out{users, std::vector<FeatureValues>(data.features.size())};
+  std::size_t c = 0;
+  for (std::size_t f = 0; f < data.features.size(); ++f) {
+    if (!data.features[f].context) continue;
+    if (c < contexts.size()) out.given[f] = contexts[c];
+    ++c;
+  }
+  return out;
+}
+
+FeatureValues values_of_users(const ModelData& data, std::size_t f,
+                              const std::vector<std::int32_t>& users) {
+  const FeatureData& feature = data.features[f];
+  if (std::any_of(users.begin(), users.end(), [](std::int32_t u) { return u < 0; })) {
+    require_oov_row(data, feature);
+  }
   std::size_t context = 0;
+  for (std::size_t g = 0; g < f; ++g) context += data.features[g].context ? 1 : 0;
+  return taken(feature, feature.context ? data.last_context[context] : feature.values,
+               oov_row(data, feature), users);
+}
+
+namespace {
+/// The given values of feature f for queries `at`; nullopt: none are given.
+std::optional<FeatureValues> given_at(const FeatureData& feature, const QuerySet& set,
+                                      std::size_t f, const std::vector<std::int64_t>& at) {
+  if (f >= set.given.size()) return std::nullopt;
+  const std::int64_t n = set.given[f].size(feature.form(), feature.width);
+  if (n == 0) return std::nullopt;
+  require(n == 1 || n == set.size(), "QuerySet: one value for all, or one a query");
+  std::vector<std::int32_t> from(at.size(), 0);
+  if (n > 1) from.assign(at.begin(), at.end());
+  return taken(feature, set.given[f], 0, from);
+}
+}  // namespace
+
+QueryRows queries_at(const ModelData& data, const QuerySet& set,
+                     const std::vector<std::int64_t>& at) {
+  QueryRows out;
+  out.size = static_cast<std::int64_t>(at.size());
+  out.features.resize(data.features.size());
+  std::vector<std::int32_t> users;
+  users.reserve(at.size());
+  for (const std::int64_t i : at) users.push_back(set.users[static_cast<std::size_t>(i)]);
   for (std::size_t f = 0; f < data.features.size(); ++f) {
     const FeatureData& feature = data.features[f];
     if (feature.config.of != Side::query) continue;
-    const std::size_t c = context;
-    if (feature.context) ++context;
-    if (feature.context && c < contexts.size() &&
-        contexts[c].size(feature.form(), feature.width) == 1) {
-      out.features[f] = taken(feature, contexts[c], 0, std::vector<std::int32_t>(users.size(), 0));
-      continue;
+    auto given = given_at(feature, set, f, at);
+    out.features[f] = given ? std::move(*given) : values_of_users(data, f, users);
+  }
+  return out;
+}
+
+QuerySet part_of(const ModelData& data, const QuerySet& set, std::int64_t first, std::int64_t n) {
+  QuerySet out;
+  out.users.assign(set.users.begin() + first, set.users.begin() + first + n);
+  out.given.resize(set.given.size());
+  std::vector<std::int64_t> at(static_cast<std::size_t>(n));
+  std::iota(at.begin(), at.end(), first);
+  for (std::size_t f = 0; f < out.given.size(); ++f) {
+    const FeatureData& feature = data.features[f];
+    if (set.given[f].size(feature.form(), feature.width) == 1 && set.size() != 1) {
+      out.given[f] = set.given[f];
+    } else if (auto given = given_at(feature, set, f, at)) {
+      out.given[f] = std::move(*given);
     }
-    if (cold) require_oov_row(data, feature);
-    out.features[f] = taken(feature, feature.context ? data.last_context[c] : feature.values,
-                            oov_row(data, feature), users);
   }
   return out;
 }

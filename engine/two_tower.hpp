@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// TwoTower: the parameters and networks of a model, and the vectors that it gives to users and items.
+// TowerNetworks: the parameters and networks of a model, and the vectors that it gives to users and items.
 #pragma once
 
 #include <cstdint>
@@ -23,12 +23,13 @@ struct QueryRows {
   std::int64_t size = 0;
 };
 
-class TwoTower {
+class TowerNetworks {
  public:
   /// Networks over the tables and features of `data`, for batches of the given sizes. Parameters are zero
   /// until registry().initialise or read_from.
-  TwoTower(const Context& ctx, const Config& config, const ModelData& data,
-           std::int64_t max_queries, std::int64_t max_candidates, bool training);
+  TowerNetworks(const Context& ctx, const Config& config, const ModelData& data,
+                std::int64_t max_queries, std::int64_t max_candidates, bool training,
+                ParameterRegistry::Expect expect = {});
 
   ParameterRegistry& registry() { return registry_; }
   const ParameterRegistry& registry() const { return registry_; }
@@ -36,11 +37,13 @@ class TwoTower {
   WorkspacePlan& plan() { return plan_; }
   /// To be called once, after tasks have asked the plan for theirs.
   void commit(const Context& ctx) { plan_.commit(ctx.backend()); }
+  /// Of a vector; a query has `heads` of them, and its score with an item is the maximum over them.
   std::int64_t width() const { return width_; }
+  std::int64_t heads() const { return heads_; }
   const Scorer& scorer() const { return scorer_; }
 
-  /// Finished vectors of queries [first, first + out.rows), and of catalogue items, into the backend's
-  /// memory.
+  /// Finished vectors of queries first, first + 1, ..., those of a query in `heads` rows (out.rows is a multiple,
+  /// and with several heads out is contiguous), and of catalogue items, into the backend's memory.
   void encode_queries(const Context& ctx, const QueryRows& queries, std::int64_t first,
                       Matrix<float> out);
   void encode_items(const Context& ctx, std::int64_t first, Matrix<float> out);
@@ -63,16 +66,42 @@ class TwoTower {
   Scorer scorer_;
   struct FeatureUpload {
     explicit FeatureUpload(const std::shared_ptr<CopyQueue>& copies)
-        : rows(copies), offsets(copies), weights(copies), numbers(copies) {}
+        : rows(copies),
+          lengths(copies),
+          offsets(copies),
+          step_offsets(copies),
+          weights(copies),
+          numbers(copies) {}
     FeatureGather gather;
-    StreamedIn<std::int32_t> rows;
-    StreamedIn<std::int64_t> offsets;
+    StreamedIn<std::int32_t> rows, lengths;
+    StreamedIn<std::int64_t> offsets, step_offsets;
     StreamedIn<float> weights, numbers;
   };
   std::vector<FeatureUpload> uploads_;  // of each feature
   std::vector<FeatureBatch> tile_;      // the features of the tile at work
-  std::int64_t width_ = 0, max_queries_, max_candidates_;
+  std::int64_t width_ = 0, heads_ = 1, max_queries_, max_candidates_;
 };
+
+/// Queries to be answered.
+struct QuerySet {
+  std::vector<std::int32_t> users;  ///< -1: unknown, answered by the OOV rows
+  /// Per feature of the model (or nothing at all): values that replace what the model keeps of the users, one a
+  /// query, or one for all; empty: none.
+  std::vector<FeatureValues> given;
+  std::int64_t size() const { return static_cast<std::int64_t>(users.size()); }
+};
+/// What the model keeps of users for query feature f: their own value, or that of the last training row; of
+/// unknown ones (-1) the OOV row, Error(bad_data) where the feature has none.
+FeatureValues values_of_users(const ModelData& data, std::size_t f,
+                              const std::vector<std::int32_t>& users);
+/// Queries at[0], at[1], ... of a set.
+QueryRows queries_at(const ModelData& data, const QuerySet& set,
+                     const std::vector<std::int64_t>& at);
+/// Queries first .. first + n - 1 as a set of their own.
+QuerySet part_of(const ModelData& data, const QuerySet& set, std::int64_t first, std::int64_t n);
+/// Users with `contexts`, one for each context feature: where it holds one value, that is everybody's.
+QuerySet query_set(const ModelData& data, const std::vector<std::int32_t>& users,
+                   const std::vector<FeatureValues>& contexts);
 
 /// Query rows of given users, each with its last training context.
 QueryRows queries_of_users(const ModelData& data, const std::vector<std::int32_t>& users);

@@ -36,7 +36,15 @@ class Vocabulary {
   static Vocabulary adapt(std::vector<std::pair<std::string, std::int64_t>> counts,
                           const VocabularyOptions& options);
 
+  /// Learned from the values of a column: anything that tells how often each comes (belfry/table.hpp).
+  template <class Column>
+  requires requires(const Column& column) { column.token_counts(); }
+  static Vocabulary adapt(const Column& column, const VocabularyOptions& options = {}) {
+    return adapt(column.token_counts(), options);
+  }
+
   std::int64_t rows() const { return first_token_row_ + tokens(); }  ///< height of the table
+  std::int64_t size() const { return rows(); }
   std::int64_t tokens() const { return static_cast<std::int64_t>(content_->tokens.size()); }
   std::int64_t first_token_row() const { return first_token_row_; }
   const VocabularyOptions& options() const { return options_; }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Includes point one way: apps -> engine -> kernels; only kernels may know CUDA.
+"""Includes point one way: apps -> belfry -> engine -> kernels; only kernels may know CUDA.
 
 Usage: layering_test.py [SOURCE_DIR]. Prints each include that runs back and exits 1. Before it reads
 the tree it checks itself on lines that must fail, so that it cannot pass by matching nothing.
@@ -15,11 +15,13 @@ CUDA = re.compile(
     r"(^|/)(cuda[\w-]*|cublas\w*|cusparse\w*|curand\w*|cufft\w*|cusolver\w*|nvtx\w*|nvml|nccl"
     r"|mma|cooperative_groups|device_launch_parameters)\.(h|hpp|cuh)$"
     r"|^(cub|thrust|cuda|nv|nvtx3|cooperative_groups|cutlass|cute)/|\.cuh?$")
-KNOWN = {"kernels", "engine", "apps", "tests", "bench"}
+KNOWN = {"kernels", "engine", "belfry", "apps", "tests", "bench", "examples"}
 MAY_INCLUDE = {
     "kernels": {"kernels"},
     "engine": {"kernels", "engine"},
-    "apps": {"kernels", "engine", "apps"},
+    "belfry": {"kernels", "engine", "belfry"},
+    "apps": {"kernels", "engine", "belfry", "apps"},
+    "examples": {"belfry"},
 }
 
 
@@ -44,10 +46,12 @@ def self_check():
     bad = [("kernels", "engine/error.hpp"), ("kernels", "apps/train.hpp"), ("engine", "apps/x.hpp"),
            ("engine", "cuda_runtime.h"), ("apps", "cublasLt.h"), ("engine", "cub/cub.cuh"),
            ("kernels", "../../engine/error.hpp"), ("engine", "tests/support/golden.hpp"),
-           ("apps", "kernels/core/launch.cuh"), ("engine", "cuda/std/span"), ("kernels", "bench/x.hpp")]
+           ("apps", "kernels/core/launch.cuh"), ("engine", "cuda/std/span"), ("kernels", "bench/x.hpp"),
+           ("engine", "belfry/belfry.hpp"), ("examples", "engine/model.hpp")]
     good = [("kernels", "kernels/core/view.hpp"), ("kernels", "cuda_runtime.h"),
             ("engine", "kernels/gemm/gemm.hpp"), ("apps", "engine/error.hpp"), ("engine", "vector"),
-            ("engine", "engine/trainer.hpp"), ("apps", "CLI/CLI.hpp")]
+            ("engine", "engine/trainer.hpp"), ("apps", "CLI/CLI.hpp"), ("belfry", "engine/model.hpp"),
+            ("examples", "belfry/belfry.hpp")]
     for folder, included in bad:
         assert fault(folder, included, f"{folder}/core"), (folder, included)
     for folder, included in good:

@@ -235,6 +235,20 @@ TEST_F(Recommend, BadK) {
             json({"--user", "user_7", "-k", "80", "--include-seen"})["items"].size());
 }
 
+TEST_F(Recommend, WithoutKTheModelSaysHowMany) {
+  EXPECT_EQ(items({"--user", "user_7"}).size(), 10u);
+  expect_good(belfry_run(
+      {"train", path("ratings.csv"), "index.k=4", "train.epochs=1", "-q", "--out", path("four")}));
+  const auto lines = [](std::vector<std::string> words) {
+    const Answer answer = belfry_run(words);
+    expect_good(answer);
+    return answer.lines().size();
+  };
+  EXPECT_EQ(lines({"recommend", path("four"), "--user", "user_7"}), 1u + 4u);
+  EXPECT_EQ(lines({"recommend", path("four"), "--user", "user_7", "-k", "2"}), 1u + 2u);
+  EXPECT_EQ(lines({"similar", path("four"), "--item", "item_3"}), 1u + 4u);
+}
+
 TEST_F(Recommend, QuestionsThatContradictThemselves) {
   expect_error(ask({}), ExitCode::usage, "--user");
   expect_error(ask({"--all", "--user", "user_7"}), ExitCode::usage, "one of them");

@@ -80,6 +80,56 @@ layers = [{ kind = "mlp", units = [200, 32] }]
             "accepted");
 }
 
+TEST(ConfigCheck, HeadsEndTheQueryTower) {
+  // Lines 2-8: features of 8 and 4 columns, then a network on line 9.
+  const std::string features = R"([[feature]]
+name = "user"
+dim = 8
+[[feature]]
+name = "movie"
+of = "candidate"
+dim = 4
+)";
+  const auto query = [&](const std::string& layers) {
+    return features + "[[network]]\nname = 'query'\ninputs = ['user']\nlayers = [" + layers + "]\n";
+  };
+  EXPECT_EQ(refusal(query("{ kind = 'heads' }")), "accepted");
+  EXPECT_EQ(refusal(query("{ kind = 'mlp', units = [12] }, { kind = 'heads', count = 3 }")),
+            "accepted");
+  const std::string text = "data.interactions = 'r.csv'\n" +
+                           query("{ kind = 'mlp', units = [12] }, { kind = 'heads', count = 3 }");
+  const Config config = parse_config(text, "m.toml", {});
+  EXPECT_EQ(query_heads(config), 3);
+  EXPECT_EQ(parse_config(to_toml(config), "again.toml", {}), config);
+  // A network that reads the tower reads all heads.
+  EXPECT_EQ(refusal(query("{ kind = 'heads' }") +
+                    "[[network]]\nname = 'rating'\ninputs = ['query', 'candidate']\n"
+                    "layers = [{ kind = 'mlp', units = [1] }]\n"
+                    "[[task]]\n[[task]]\nkind = 'ranking'\nscore = 'rating'\n"),
+            "accepted");
+  expect_refused({
+      {query("{ kind = 'heads', count = 3 }"),
+       "m.toml:12:37: the query tower is 8 wide, which 3 heads do not divide"},
+      {query("{ kind = 'heads', count = 4 }"),
+       "m.toml:12:37: a head of the query tower is 2 wide and the candidate tower 4"},
+      {query("{ kind = 'heads' }, { kind = 'l2-normalize' }"),
+       "m.toml:12:11: heads must be the last layer of the network"},
+      {query("{ kind = 'heads', count = 0 }"),
+       "m.toml:12:37: \"count\" in [[network.layers]] must be at"},
+      {query("{ kind = 'heads', count = 33 }"),
+       "m.toml:12:37: \"count\" in [[network.layers]] must be at"},
+      {query("{ kind = 'l2-normalize', count = 2 }"), "m.toml:12:44: \"count\" in "},
+      {features + "[[network]]\nname = 'candidate'\ninputs = ['movie']\n"
+                  "layers = [{ kind = 'heads' }]\n",
+       "m.toml:12:11: only the network \"query\" can end in heads"},
+      {query("{ kind = 'heads' }") +
+           "[[network]]\nname = 'rating'\ninputs = ['query', 'candidate']\n"
+           "layers = [{ kind = 'mlp', units = [1] }]\n"
+           "[[task]]\nkind = 'ranking'\nscore = 'rating'\n",
+       "m.toml:12:11: heads need a retrieval task"},
+  });
+}
+
 TEST(ConfigCheck, Data) {
   expect_refused({
       {"data.user = 'a'\ndata.item = 'a'\n", "m.toml:3:13: the user and the item are the same"},
@@ -107,6 +157,9 @@ TEST(ConfigCheck, FeaturesAndTables) {
        "m.toml:8:7: table \"a\" is shared by \"a\" with dim 8 and \"b\" with dim 4"},
       {"[[feature]]\nname = 'a'\n[[feature]]\nname = 'b'\ntable = 'a'\noov = 2\n",
        "m.toml:7:7: table \"a\" is shared by \"a\" with oov 1 and \"b\" with oov 2"},
+      {"[[feature]]\nname = 'a'\n[[feature]]\nname = 'b'\ntable = 'a'\nvocabulary = 'v.txt'\n",
+       "m.toml:7:14: table \"a\" is shared by \"a\" with a vocabulary of its own and \"b\" with "
+       "another"},
       {"[[feature]]\nname = 'a'\n[[feature]]\nname = 'b'\ntable = 'a'\nkind = 'category'\n",
        "m.toml:7:8: table \"a\" is shared"},
       {"[[feature]]\nname = 'a'\n[[feature]]\nname = 'b'\ntable = 'a'\nof = 'candidate'\n",
@@ -170,6 +223,69 @@ TEST(ConfigCheck, Towers) {
   });
 }
 
+TEST(ConfigCheck, StepsOfSequences) {
+  // Lines 2-13; the network begins on line 14, its layers stand on line 17.
+  const std::string features = R"([[feature]]
+name = "movie"
+of = "candidate"
+dim = 6
+[[feature]]
+name = "history"
+kind = "sequence"
+dim = 6
+[[feature]]
+name = "tags"
+kind = "list"
+dim = 6
+)";
+  const auto query = [&](const std::string& inputs, const std::string& layers) {
+    const std::string rest = inputs == "['tags']" ? "'history'" : "'tags'";
+    return features + "[[network]]\nname = 'steps'\ninputs = " + inputs + "\nlayers = [" + layers +
+           "]\n[[network]]\nname = 'query'\ninputs = ['steps', " + rest +
+           "]\nlayers = [{ kind = 'mlp', units = [6] }]\n";
+  };
+  for (const char* layers :
+       {"{ kind = 'gru', units = 6 }",
+        "{ kind = 'gru', units = [6] }, { kind = 'mlp', units = [6] }",
+        "{ kind = 'position-embedding' }, { kind = 'attention', num_heads = 3 }, "
+        "{ kind = 'dropout' }, { kind = 'sequence-pool', pooling = 'last' }"}) {
+    EXPECT_EQ(refusal(query("['history']", layers)), "accepted");
+  }
+  const std::string gru = "{ kind = 'gru', units = 6 }";
+  expect_refused({
+      {query("['history']", "{ kind = 'attention', causal = true }"),
+       "m.toml:17:10: network \"steps\" never leaves the steps of its list"},
+      {query("['history']", gru + ", { kind = 'sequence-pool' }"),
+       "m.toml:17:40: network \"steps\" has no steps here"},
+      {query("['history', 'tags']", gru),
+       "m.toml:17:11: this layer reads the steps of one list, and network \"steps\" has 2 inputs"},
+      {query("['tags']", gru),
+       "m.toml:10:1: network \"steps\" reads the steps of \"tags\", which needs \"max_length\""},
+      {query("['history']", "{ kind = 'gru' }"),
+       "m.toml:17:11: a gru layer needs \"units\", one number"},
+      {query("['history']", "{ kind = 'gru', units = [6, 6] }"),
+       "m.toml:17:35: a gru layer needs \"units\", one number"},
+      {query("['history']", "{ kind = 'attention', num_heads = 4 }, { kind = 'sequence-pool' }"),
+       "m.toml:17:45: 4 heads do not divide a width of 6"},
+      {query("['history']", "{ kind = 'gru', units = 6, causal = true }"),
+       "m.toml:17:47: \"causal\" in [[network.layers]] has no meaning here"},
+      {features + "[[network]]\nname = 'candidate'\ninputs = ['movie']\nlayers = [" + gru + "]\n",
+       "m.toml:16:11: network \"candidate\" reads steps, and its input \"movie\" has none"},
+      {R"([[feature]]
+name = "tags"
+kind = "list"
+dim = 6
+max_length = 3
+weights = "shares"
+[[network]]
+name = "query"
+inputs = ["tags"]
+layers = [{ kind = "gru", units = 64 }]
+)",
+       "m.toml:7:11: network \"query\" reads the steps of \"tags\", which then have no weights"},
+  });
+}
+
 TEST(ConfigCheck, TasksAndOptimizers) {
   expect_refused({
       {"[[task]]\nloss = 'sampled-softmax'\nnegatives = { in_batch = false }\n",
@@ -217,7 +333,11 @@ TEST(ConfigCheck, RankingTasks) {
   };
   const std::string head = "{units=[8, 1]}";
   EXPECT_EQ(refusal(model(head, "score='rating'\n")), "accepted");
-  EXPECT_EQ(refusal(model("{kind='cross'}, " + head, "score='rating'\nloss='bce'\n")), "accepted");
+  EXPECT_EQ(refusal(model("{kind='cross'}, " + head, "score='rating'\nloss='bce-logits'\n")),
+            "accepted");
+  EXPECT_EQ(
+      refusal(model("{units=[8, 1], final_activation='sigmoid'}", "score='rating'\nloss='bce'\n")),
+      "accepted");
   EXPECT_EQ(refusal(model("{kind='dot-interaction'}", "score='rating'\n")), "accepted");
   expect_refused({
       {model(head, ""), "m.toml:11:1: a ranking task needs \"score\""},

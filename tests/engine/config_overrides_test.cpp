@@ -130,7 +130,8 @@ TEST(ConfigOverrides, AnotherKindLeavesItsOldKeysBehind) {
   EXPECT_EQ(refusal({"data.test=t.csv"}).substr(0, 13), "command line:");
   EXPECT_EQ(
       refusal({"optimizer.kind=adam", "optimizer.momentum=0.5"}),
-      "command line: \"momentum\" in [optimizer] has no meaning here; it needs kind = \"sgd\"");
+      "command line: \"momentum\" in [optimizer] has no meaning here; it needs kind = \"sgd\" or "
+      "\"rmsprop\"");
 }
 
 TEST(ConfigOverrides, DataWithoutAModelFile) {

@@ -172,6 +172,55 @@ logs = ["jsonl"]
   EXPECT_EQ(to_toml(parse(to_toml(c))), to_toml(c));
 }
 
+TEST(ConfigToml, PenaltiesMasksAndInitialisers) {
+  const Config c = parse(kData + R"(
+[[feature]]
+name = "u"
+l1 = 0.5
+l2 = 1e-6
+penalty_rows = "all"
+init = { kind = "constant", value = -0.25 }
+[[feature]]
+name = "g"
+kind = "category"
+mask = ""
+[[network]]
+name = "query"
+inputs = ["u", "g"]
+[[network.layers]]
+kind = "cross"
+l2 = 0.01
+kernel_init = { kind = "he-normal" }
+[[network.layers]]
+kind = "mlp"
+units = [8]
+activation = "gelu-tanh"
+l1 = 0.1
+l2 = 0.2
+bias_l1 = 0.3
+bias_l2 = 0.4
+kernel_init = { kind = "uniform", low = -1, high = 1 }
+bias_init = { kind = "ones" }
+)");
+  EXPECT_EQ(c.features[0].penalty, (PenaltyConfig{0.5, 1e-6}));
+  EXPECT_EQ(c.features[0].penalty_rows, PenaltyRows::all);
+  EXPECT_EQ(c.features[0].init->value, -0.25);
+  EXPECT_FALSE(c.features[1].penalty_rows);
+  EXPECT_EQ(c.features[1].mask, "");
+  EXPECT_FALSE(c.features[0].mask);
+  const std::vector<LayerConfig>& layers = c.networks[0].layers;
+  EXPECT_EQ(layers[0].penalty, (PenaltyConfig{0, 0.01}));
+  EXPECT_EQ(layers[0].kernel_init->kind, InitKind::he_normal);
+  EXPECT_EQ(layers[1].activation, Activation::gelu_tanh);
+  EXPECT_EQ(layers[1].penalty, (PenaltyConfig{0.1, 0.2}));
+  EXPECT_EQ(layers[1].bias_penalty, (PenaltyConfig{0.3, 0.4}));
+  EXPECT_EQ(layers[1].kernel_init->low, -1);
+  EXPECT_EQ(layers[1].bias_init->kind, InitKind::ones);
+  EXPECT_EQ(parse(to_toml(c)), c);
+  EXPECT_EQ(default_penalty_rows(""), PenaltyRows::batch);
+  EXPECT_EQ(default_penalty_rows("tfrs"), PenaltyRows::all);
+}
+
 TEST(ConfigToml, PresetTfrsIsTfrs) {
   const Config c = parse("preset = \"tfrs\"\n" + kData);
   EXPECT_FALSE(c.tasks[0].mean_reduction);
@@ -358,19 +407,9 @@ TEST(ConfigToml, UnknownWordsNameTheNearest) {
 }
 
 TEST(ConfigToml, WhatThisVersionDoesNotHaveIsRefused) {
-  for (const char* kind : {"gru", "attention", "heads"}) {
-    EXPECT_EQ(refusal(std::string("[[network]]\nname='query'\nlayers=[{units=[4], kind='") + kind +
-                      "'}]\n")
-                  .substr(0, 26),
-              "m.toml:3:26: layer kind \"" + std::string(kind).substr(0, 1));
-  }
   expect_refused({
       {"[[task]]\nloss = 'bpr'\n", "m.toml:2:8: loss \"bpr\" is not available in this version"},
       {"[[task]]\nsampling_correction = 'streaming'\n", "m.toml:2:23: sampling correction \"str"},
-      {"[optimizer]\nkind = 'rmsprop'\n", "m.toml:2:8: optimizer kind \"rmsprop\" is not"},
-      {"[optimizer]\nkind = 'ftrl'\n", "m.toml:2:8: optimizer kind \"ftrl\" is not"},
-      {"[optimizer]\nkind = 'clippy-adagrad'\n",
-       "m.toml:2:8: optimizer kind \"clippy-adagrad\" is"},
       {"[index]\nkind = 'hnsw'\n", "m.toml:2:8: index kind \"hnsw\" is not available"},
       {"[output]\nlogs = ['jsonl', 'html']\n", "m.toml:2:18: log \"html\" is not available"},
   });
@@ -432,8 +471,10 @@ TEST(ConfigToml, PathsAreRelativeToTheFile) {
   const fs::path folder = fs::path(testing::TempDir()) / "config_toml_paths";
   fs::create_directories(folder);
   const std::string file = (folder / "mine.toml").string();
-  std::ofstream(file) << "[data]\ninteractions = ['a.csv', '-', '/abs/b.csv']\ntest = '../t.csv'\n"
-                         "vocabulary = 'ids.txt'\n[output]\ndir = 'out'\n";
+  std::ofstream(file)
+      << "[data]\ninteractions = ['a.csv', '-', '/abs/b.csv']\ntest = '../t.csv'\n"
+         "vocabulary = 'ids.txt'\n[output]\ndir = 'out'\n[[feature]]\nname = 'user'\n"
+         "vocabulary = 'v.txt'\n";
   const Config c = load_config(file, {"data.users=u.csv"});
   const fs::path root = fs::absolute(folder);
   EXPECT_EQ(c.name, "mine");
@@ -441,6 +482,8 @@ TEST(ConfigToml, PathsAreRelativeToTheFile) {
             (std::vector<std::string>{(root / "a.csv").string(), "-", "/abs/b.csv"}));
   EXPECT_EQ(c.data.test, (root.parent_path() / "t.csv").lexically_normal().string());
   EXPECT_EQ(c.data.vocabulary, (root / "ids.txt").string());
+  EXPECT_EQ(c.features.front().vocabulary, (root / "v.txt").string());
+  EXPECT_EQ(parse(to_toml(c)), c);
   EXPECT_EQ(c.output.dir, (root / "out").string());
   EXPECT_EQ(c.data.users, (fs::current_path() / "u.csv").string());  // typed in a shell
   EXPECT_EQ(c.data.place, file + ":1:1");

@@ -46,6 +46,10 @@ const std::vector<std::vector<std::string>> kVariants{
     {"optimizer.kind=adam", "optimizer.global_clipnorm=0.5", "task.num_hard_negatives=5"},
     {"optimizer.kind=adagrad", "train.shuffle=none", "train.drop_remainder=true",
      "task.similarity=dot"},
+    {"optimizer.kind=rmsprop", "optimizer.momentum=0.5", "optimizer.epsilon=0.001"},
+    {"optimizer.kind=ftrl", "optimizer.learning_rate=0.3"},
+    {"optimizer.kind=clippy-adagrad", "optimizer.learning_rate=0.3",
+     "optimizer.absolute_threshold=0.05"},
 };
 
 TEST(DeviceTraining, EqualsTheCpuWithinRounding) {

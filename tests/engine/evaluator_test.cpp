@@ -73,7 +73,7 @@ Naive naive_factorized(const Context& ctx, const TrainedModel& m, const Interact
   Naive out;
   const ModelData& data = m.model->data;
   const auto q = m.encode(ctx, queries_of_interactions(data, test));
-  const auto d = static_cast<std::size_t>(m.model->model->width());
+  const auto d = m.stride();
   for (const int k : {1, 5, 20}) {
     double hits = 0;
     for (std::size_t i = 0; i < test.user.size(); ++i) {
@@ -114,7 +114,8 @@ Evaluation run(const Context& ctx, const TrainedModel& m, const Interactions& te
 TEST(Evaluator, EqualsPlainLoops) {
   for (const char* similarity : {"dot", "cosine"}) {
     const Context ctx = make_context(2);
-    const TrainedModel m(ctx, similarity);
+    // Cosine with three heads.
+    const TrainedModel m(ctx, similarity, "", 1, similarity == std::string("dot") ? 1 : 3);
     const Interactions& test = m.loaded.data.test;
     for (const bool exclude : {true, false}) {
       const Evaluation e = run(ctx, m, test, everything(exclude));

@@ -395,6 +395,33 @@ TEST_F(Features, ATableOfIdsAndHistoriesCountsEachItemOnce) {
   EXPECT_EQ(table(data, "item").vocabulary.counts(), (std::vector<std::int64_t>{3, 2}));
 }
 
+TEST_F(Features, AVocabularyThatIsGivenIsTheTableInItsOrder) {
+  folder.write("users.txt", "b\nzz\na\n");
+  folder.write("genres.txt", "z\nx\n");
+  const ModelData data =
+      folder
+          .load("[data]\ninteractions = \"r.csv\"\nitems = \"m.csv\"\n" +
+                towers(feature_of("query", "user", "id", "dim = 4\nvocabulary = \"users.txt\"\n") +
+                       feature_of("candidate", "item", "id", "dim = 4\n") +
+                       feature_of("candidate", "genres", "list",
+                                  "dim = 4\nvocabulary = \"genres.txt\"\n")))
+          .data;
+  EXPECT_EQ(table(data, "user").vocabulary.all_tokens(), (Names{"b", "zz", "a"}));
+  const auto row = [&](const char* id) {
+    return feature(data, "user").values.rows[static_cast<std::size_t>(*data.users.token_index(id))];
+  };
+  EXPECT_EQ(row("a"), 3);
+  EXPECT_EQ(row("b"), 1);
+  EXPECT_EQ(row("c"), 0);  // trained on, but not in the list
+  EXPECT_EQ(table(data, "genres").vocabulary.all_tokens(), (Names{"z", "x"}));
+  folder.write("users.txt", "b\na\nb\n");
+  EXPECT_EQ(error_of([&] {
+              load(feature_of("query", "user2", "id",
+                              "column = \"user\"\ndim = 4\nvocabulary = \"users.txt\"\n"));
+            }).code(),
+            ExitCode::bad_data);
+}
+
 TEST_F(Features, TestRowsAreInNobodysHistoryAndTeachNothing) {
   std::string rows = "user,item,hour,time\n";
   for (int u = 0; u < 8; ++u) {
@@ -486,7 +513,7 @@ TEST_F(Features, AValueAsText) {
   EXPECT_EQ(list(value("text", ""), 0), Rows{});
   EXPECT_EQ(error_of([&] { value("hour", "late"); }).code(), ExitCode::bad_data);
   EXPECT_EQ(error_of([&] { value("hour", ""); }).code(), ExitCode::bad_data);
-  EXPECT_EQ(error_of([&] { value("history", "1"); }).code(), ExitCode::bad_data);
+  EXPECT_EQ(list(value("history", ""), 0), Rows{});
 }
 
 TEST_F(Features, AModelFileKeepsThem) {
@@ -501,7 +528,7 @@ TEST_F(Features, AModelFileKeepsThem) {
              feature_of("candidate", "genres", "list", "weights = \"shares\"\ndim = 4\n") +
              feature_of("candidate", "point", "vector", "separator = \" \"\ndim = 2\n"));
   const Context ctx = make_context(1);
-  TwoTower towers(ctx, config, data, 4, 4, false);
+  TowerNetworks towers(ctx, config, data, 4, 4, false);
   towers.commit(ctx);
   towers.registry().initialise(ctx, 3);
   const auto index = build_index(ctx, towers, data);

@@ -163,7 +163,7 @@ std::string top(std::int64_t k) {
 
 TEST(FactorizedTopK, ByScoreByHand) {
   Line line({5, 4, 4, 1}, 4);
-  FactorizedTopK metric({1, 2, 3});
+  TopKAccuracy metric({1, 2, 3});
   // Strictly higher: 0, 1 (a tie counts for the positive), 3, 4.
   const std::vector<float> positive = {5, 4, 3, 0};
   metric.update_by_score(line.ctx, line.q(), 1, line.packed.view, positive, {});
@@ -175,7 +175,7 @@ TEST(FactorizedTopK, ByScoreByHand) {
 
 TEST(FactorizedTopK, ByIdByHand) {
   Line line({5, 4, 4, 1}, 4);
-  FactorizedTopK metric({1, 2, 4});
+  TopKAccuracy metric({1, 2, 4});
   const std::vector<std::int64_t> ids = {10, 11, 12, 10}, truth = {10, 11, 12, 13};
   metric.update_by_id(line.ctx, line.q(), 1, line.packed.view, ids, truth, {});
   EXPECT_EQ(metric.last_hits(), (std::vector<char>{1, 1, 1, 0, 1, 1, 0, 0, 1, 0, 0, 0}));
@@ -183,7 +183,7 @@ TEST(FactorizedTopK, ByIdByHand) {
 
 TEST(FactorizedTopK, WeightsAddUpOverUpdates) {
   Line line({5, 4}, 2);
-  FactorizedTopK metric({1});
+  TopKAccuracy metric({1});
   EXPECT_DOUBLE_EQ(metric.result().at(top(1)), 0.0);
   const std::vector<float> positive = {5, 4};
   metric.update_by_score(line.ctx, line.q(), 1, line.packed.view, positive,
@@ -200,7 +200,7 @@ TEST(FactorizedTopK, NonFiniteScores) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const auto value = [](std::vector<float> values, float positive, std::vector<std::int64_t> ks) {
     Line line(std::move(values));
-    FactorizedTopK metric(ks);
+    TopKAccuracy metric(ks);
     metric.update_by_score(line.ctx, line.q(), 1, line.packed.view, std::vector<float>{positive},
                            {});
     return metric.result().at(top(ks[0]));
@@ -220,12 +220,12 @@ TEST(FactorizedTopK, NonFiniteScores) {
 
 TEST(FactorizedTopK, SmallAndEmptyCorpus) {
   Line line({2, 1});
-  FactorizedTopK metric({1, 100});
+  TopKAccuracy metric({1, 100});
   metric.update_by_score(line.ctx, line.q(), 1, line.packed.view, std::vector<float>{0.5f}, {});
   EXPECT_EQ(metric.result().at(top(1)), 0);
   EXPECT_EQ(metric.result().at(top(100)), 1);
   Line empty({});
-  FactorizedTopK nothing({1});
+  TopKAccuracy nothing({1});
   nothing.update_by_score(empty.ctx, empty.q(), 1, empty.packed.view, std::vector<float>{0.5f}, {});
   EXPECT_EQ(nothing.result().at(top(1)), 1);  // no candidate beats the positive
 }
@@ -263,7 +263,7 @@ TEST(FactorizedTopK, AgreesWithAFullScanOverManyTilesAndHeads) {
       const Context ctx = test::make_context(threads);
       const Packed packed(ctx, w.vectors, items, dim);
       w.upload(ctx);
-      FactorizedTopK score({1, 5, 20}), id({1, 5, 20});
+      TopKAccuracy score({1, 5, 20}), id({1, 5, 20});
       score.update_by_score(ctx, w.input.queries, heads, packed.view, positive, weight);
       id.update_by_id(ctx, w.input.queries, heads, packed.view, ids, truth, weight);
       EXPECT_EQ(score.last_hits(), by_score);
@@ -294,7 +294,7 @@ TEST(FactorizedTopK, AnItemNeverBeatsItself) {
   pair_scores(ctx, q, 1, packed.view, own_rows.view(), {found.data(), n});
   const float* scores = found.fetch(ctx, n);
   const std::vector<float> positive(scores, scores + n);
-  FactorizedTopK score({1}), id({1});
+  TopKAccuracy score({1}), id({1});
   score.update_by_score(ctx, q, 1, packed.view, positive, {});
   id.update_by_id(ctx, q, 1, packed.view, ids, ids, {});
   EXPECT_EQ(score.last_hits(), id.last_hits());
@@ -303,9 +303,9 @@ TEST(FactorizedTopK, AnItemNeverBeatsItself) {
 
 TEST(FactorizedTopK, BrokenContracts) {
   Line line({1, 2});
-  EXPECT_THROW(FactorizedTopK({}), ContractError);
-  EXPECT_THROW(FactorizedTopK({5, 0}), ContractError);
-  FactorizedTopK metric({1});
+  EXPECT_THROW(TopKAccuracy({}), ContractError);
+  EXPECT_THROW(TopKAccuracy({5, 0}), ContractError);
+  TopKAccuracy metric({1});
   const std::vector<float> two(2, 1.0f), one(1, 1.0f);
   const std::vector<std::int64_t> id(1), ids(2);
   const auto& v = line.packed.view;

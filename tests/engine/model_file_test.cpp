@@ -63,7 +63,7 @@ TEST(ModelFile, TitlesJoinedByIntegerKeys) {
       "[data]\ninteractions = \"r.csv\"\nitems = \"m.csv\"\nitem = \"title\"\nid_type = \"int\"\n"
       "[[feature]]\nname = \"title\"\nof = \"candidate\"\nkind = \"id\"\ndim = 32\n"
       "[[feature]]\nname = \"genre\"\nof = \"candidate\"\nkind = \"category\"\ndim = 32\n");
-  TwoTower towers(ctx, l.config, l.data, 4, 4, false);
+  TowerNetworks towers(ctx, l.config, l.data, 4, 4, false);
   towers.commit(ctx);
   towers.registry().initialise(ctx, 3);
   const auto index = build_index(ctx, towers, l.data);
@@ -333,6 +333,30 @@ TEST_F(HostileModelTest, ConfigsThatLie) {
   refused("the other side", [](Parts& p) {
     p.replace("inputs = [\"user\", \"device\", \"hour\"]", "inputs = [\"item\"]");
   });
+}
+
+TEST_F(HostileModelTest, KernelsAreHeldAgainstTheFileBeforeTheirMemoryIsTaken) {
+  const auto crossed = [](Parts& p, std::int64_t width) {
+    p.replace("layers = [{ kind = \"mlp\"", "layers = [{ kind = \"cross\" }, { kind = \"mlp\"");
+    p.at("query.0.kernel").name = "query.1.kernel";
+    p.at("query.0.bias").name = "query.1.bias";
+    Parts::Part kernel = p.at("query.1.kernel"), bias = p.at("query.1.bias");
+    kernel.name = "query.0.0.kernel";
+    kernel.shape = {width, width};
+    kernel.bytes.assign(static_cast<std::size_t>(width * width * 4), {});
+    bias.name = "query.0.0.bias";
+    bias.shape = {1, 13};
+    bias.bytes.assign(13 * 4, {});
+    p.parts.push_back(kernel);
+    p.parts.push_back(bias);
+  };
+  Parts good(m.path());
+  crossed(good, 13);
+  good.save(m.folder.path("crossed"));
+  EXPECT_NE(load_model_file(ctx, m.folder.path("crossed")), nullptr);
+  for (const std::int64_t width : {1, 12, 14}) {
+    refused("a cross of another width", [&](Parts& p) { crossed(p, width); });
+  }
 }
 
 TEST_F(HostileModelTest, OtherFormatsAndVersions) {

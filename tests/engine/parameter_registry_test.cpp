@@ -78,6 +78,27 @@ TEST(ParameterRegistry, InitialValuesHaveTheirMoments) {
 
   EXPECT_EQ(moments(drawn(init(InitKind::zeros), 3, 3)).high, 0);
   EXPECT_EQ(moments(drawn(init(InitKind::ones), 3, 3)).low, 1);
+  InitConfig constant = init(InitKind::constant);
+  constant.value = -0.375;
+  EXPECT_EQ(drawn(constant, 2, 2), std::vector<float>(4, -0.375f));
+}
+
+TEST(ParameterRegistry, KernelsAreScaledByTheirFans) {
+  constexpr std::int64_t kRows = 400, kCols = 250;
+  const auto check = [&](InitKind kind, double variance, double most) {
+    const Moments m = moments(drawn(init(kind), kRows, kCols));
+    EXPECT_NEAR(m.mean, 0, 4 * std::sqrt(variance / (kRows * kCols)));
+    EXPECT_NEAR(m.stddev, std::sqrt(variance), 0.01 * std::sqrt(variance));
+    EXPECT_LE(m.high, most);
+    EXPECT_GT(m.high, 0.98 * most);
+    EXPECT_GE(m.low, -most);
+  };
+  // Keras's VarianceScaling: a uniform ends at sqrt(3 v), a normal is cut at two of its deviations before.
+  const double glorot = 2.0 / (kRows + kCols), he = 2.0 / kRows;
+  check(InitKind::glorot_uniform, glorot, std::sqrt(3 * glorot));
+  check(InitKind::he_uniform, he, std::sqrt(3 * he));
+  check(InitKind::glorot_normal, glorot, 2 * std::sqrt(glorot) / 0.879626);
+  check(InitKind::he_normal, he, 2 * std::sqrt(he) / 0.879626);
 }
 
 TEST(ParameterRegistry, ANormalIsNormal) {

@@ -38,10 +38,11 @@ TEST(Presets, AreValidAndExplained) {
       at = end + 1;
     }
   }
-  EXPECT_EQ(names, (std::vector<std::string>{"quickstart", "deep-retrieval", "basic-ranking",
-                                             "multitask", "context-features", "dcn", "dlrm",
-                                             "unified-embedding", "listwise", "sequential",
-                                             "basic-retrieval", "tfrs-quickstart", "defaults"}));
+  EXPECT_EQ(names,
+            (std::vector<std::string>{"quickstart", "deep-retrieval", "basic-ranking", "multitask",
+                                      "context-features", "dcn", "dlrm", "unified-embedding",
+                                      "listwise", "sequential", "efficient-serving",
+                                      "basic-retrieval", "tfrs-quickstart", "defaults"}));
 }
 
 TEST(Presets, DefaultsSaysWhatTheDefaultsAre) {

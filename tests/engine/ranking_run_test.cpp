@@ -231,6 +231,20 @@ TEST_F(RankingRun, ListsAreLearned) {
   EXPECT_GT(metrics.at("ndcg"), on_device() ? 0 : 0.9);
   expect_the_file_says_all("run", metrics);
   expect_the_same_of_one_and_three_threads(toml, r.model_sha256);
+
+  // The six lists of a user are measured; TFRS's tutorial measures one.
+  const Context ctx = make_context(2);
+  const auto model = load_model_file(ctx, model_path("run"));
+  const Interactions test = load_test_part(RunFolder{folder.root() / "run"}.test(), model->data);
+  const auto ndcg = [&](const std::string& preset, std::int64_t lists) {
+    Config config = model->config;
+    config.preset = preset;
+    config.tasks.at(0).lists_per_user = lists;
+    return evaluate_ratings(ctx, *model->model, config, model->data, test).at("ndcg");
+  };
+  EXPECT_EQ(ndcg("", 6), metrics.at("ndcg"));
+  EXPECT_NE(ndcg("", 1), metrics.at("ndcg"));
+  EXPECT_EQ(ndcg("tfrs", 6), ndcg("", 1));
 }
 
 TEST_F(RankingRun, FeaturesOfAllKinds) {

@@ -53,7 +53,7 @@ void expect_answers(const Context& ctx, const TrainedModel& m, const RecommendFi
                     const Ids& users, std::int64_t k, F&& eligible, const Ids& contexts = {}) {
   const auto actual = answers(ctx, m, filter, users, k, contexts);
   const auto q = m.encode(ctx, queries_of_answers(m.model->data, users, given(contexts)));
-  const auto d = static_cast<std::size_t>(m.model->model->width());
+  const auto d = m.stride();
   for (std::size_t u = 0; u < users.size(); ++u) {
     Answer expected = m.ranking(q.data() + u * d, [&](std::int32_t i) { return eligible(u, i); });
     if (static_cast<std::int64_t>(expected.size()) > k)
@@ -94,7 +94,7 @@ TEST(Recommender, UsersInTheOrderGivenAndTwice) {
 
 TEST(Recommender, ExcludedItems) {
   const Context ctx = make_context(2);
-  const TrainedModel m(ctx);
+  const TrainedModel m(ctx, "dot", "", 1, 3);  // three heads
   RecommendFilter filter;
   filter.exclude = {0, 3, 3, 17};
   filter.exclude_pairs = {{2, 8}, {2, -1}, {0, 1}, {2, 5}};
@@ -122,7 +122,7 @@ TEST(Recommender, OnlyTheseItems) {
 
 TEST(Recommender, OnlyThesePairs) {
   const Context ctx = make_context(2);
-  const TrainedModel m(ctx);
+  const TrainedModel m(ctx, "dot", "", 1, 3);  // three heads
   RecommendFilter filter;
   filter.exclude_seen = false;
   filter.only_pairs = {{4, 7}, {1, 6}, {4, 2}, {3, -1}};
@@ -141,7 +141,7 @@ TEST(Recommender, OnlyThesePairs) {
 
 TEST(Recommender, StrangersTakeTheOovRows) {
   const Context ctx = make_context(2);
-  const TrainedModel m(ctx);
+  const TrainedModel m(ctx, "dot", "", 1, 3);  // three heads
   RecommendFilter filter;
   filter.exclude_pairs = {{-1, 0}};  // no pair is a stranger's
   const Ids users{-1, 2, -1};
@@ -227,7 +227,7 @@ TEST(Recommender, BitsDoNotDependOnThreads) {
   std::vector<std::vector<Answer>> all;
   for (const int threads : {1, 2, 4}) {
     const Context ctx = make_context(threads);
-    const TrainedModel m(ctx, "cosine");
+    const TrainedModel m(ctx, "cosine", "", 1, 2);
     all.push_back(answers(ctx, m, {}, all_users(m), 10));
   }
   EXPECT_EQ(all[0], all[1]);

@@ -291,7 +291,7 @@ TEST(Run, TheModelDoesNotDependOnHowItIsKept) {
   const TempFolder folder;
   const std::string plain = train(folder / "plain").model_sha256;
   EXPECT_EQ(train(folder / "kept", {"train.checkpoint={steps=3,keep=1}"}).model_sha256, plain);
-  EXPECT_EQ(train(folder / "k", {"index.k=20"}).model_sha256, plain);
+  EXPECT_NE(train(folder / "k", {"index.k=20"}).model_sha256, plain);  // how many answers
   EXPECT_NE(train(folder / "seed", {"train.seed=8"}).model_sha256, plain);
 }
 

@@ -90,7 +90,7 @@ void check(const std::vector<std::string>& overrides, bool weighted) {
   const Context ctx(Backend::cpu, 2);
   const std::vector<TaskConfig> tasks{config};
   BatchStream stream(l.data, l.config.train, tasks);
-  TwoTower model(ctx, l.config, l.data, stream.batch_size(), stream.max_candidates(), true);
+  TowerNetworks model(ctx, l.config, l.data, stream.batch_size(), stream.max_candidates(), true);
   RetrievalTask task(config, model.graph(), model.plan(), stream.batch_size(),
                      stream.max_candidates());
   model.commit(ctx);

@@ -85,16 +85,20 @@ TEST_P(StopAndResume, AtEveryStep) {
 
 INSTANTIATE_TEST_SUITE_P(
     Kinds, StopAndResume,
-    testing::Values(std::vector<std::string>{"optimizer.kind=adam", "task.negatives.uniform=9"},
-                    std::vector<std::string>{"optimizer.kind=adagrad",
-                                             "task.negatives.popularity=9",
-                                             "train.checkpoint.steps=2"},
-                    std::vector<std::string>{"optimizer.kind=sgd", "optimizer.momentum=0.9",
-                                             "train.shuffle=once", "train.drop_remainder=true"},
-                    std::vector<std::string>{
-                        "train.early_stop={metric=\"ndcg@5\",patience=2}", "split.validation=0.2",
-                        "optimizer.learning_rate=0.3", "train.checkpoint.steps=3",
-                        "train.epochs=12", "optimizer.schedule={kind=\"cosine\",decay_steps=15}"}));
+    testing::Values(
+        std::vector<std::string>{"optimizer.kind=adam", "task.negatives.uniform=9"},
+        std::vector<std::string>{"optimizer.kind=adagrad", "task.negatives.popularity=9",
+                                 "train.checkpoint.steps=2"},
+        std::vector<std::string>{"optimizer.kind=rmsprop", "optimizer.centered=true",
+                                 "optimizer.momentum=0.5"},
+        std::vector<std::string>{"optimizer.kind=ftrl", "optimizer.sparse_update=exact"},
+        std::vector<std::string>{"optimizer.kind=clippy-adagrad"},
+        std::vector<std::string>{"optimizer.kind=sgd", "optimizer.momentum=0.9",
+                                 "train.shuffle=once", "train.drop_remainder=true"},
+        std::vector<std::string>{"train.early_stop={metric=\"ndcg@5\",patience=2}",
+                                 "split.validation=0.2", "optimizer.learning_rate=0.3",
+                                 "train.checkpoint.steps=3", "train.epochs=12",
+                                 "optimizer.schedule={kind=\"cosine\",decay_steps=15}"}));
 
 TEST(TrainerCheckpoint, StoppedAgainAndAgain) {
   const Loaded l = load(ratings().config({"train.epochs=3", "train.batch_size=32"}));

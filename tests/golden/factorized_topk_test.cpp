@@ -88,7 +88,7 @@ void check_metric(const Context& ctx, const Json& test_case) {
   if (inputs.contains("candidate_ids")) ids = ids_of(tensor(inputs.at("candidate_ids")), names);
   if (by_id) true_ids = ids_of(tensor(inputs.at("true_candidate_ids")), names);
 
-  FactorizedTopK metric(ks);
+  TopKAccuracy metric(ks);
   std::vector<double> hits;
   const auto at = cuts(n, params.value("updates", std::int64_t{1}));
   for (std::size_t p = 0; p + 1 < at.size(); ++p) {
@@ -131,7 +131,7 @@ void check_task(const Context& ctx, const Json& test_case) {
   const Packed batch(ctx, c, candidate.rows(), dim);
   const Packed corpus(ctx, std::vector<float>(20 * dim), 20, dim);
   const auto positive = own_scores(ctx, queries, heads, batch.view);
-  FactorizedTopK batch_metric({1}), corpus_metric({5});
+  TopKAccuracy batch_metric({1}), corpus_metric({5});
   const Json& params = test_case.at("params");
   if (params.value("compute_batch_metrics", true)) {
     batch_metric.update_by_score(ctx, queries, heads, batch.view, positive, weight);

@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "engine/network.hpp"
+#include "engine/sequence_layers.hpp"
 
 namespace belfry::test {
 
@@ -57,7 +59,8 @@ struct NetworkOracle {
   std::vector<std::vector<std::int32_t>> ids;  ///< per feature
   std::int64_t queries = 0;
   std::map<std::string, Rows64> numbers;  ///< of features without a table
-  std::map<std::string, std::vector<std::vector<std::int32_t>>> lists;  ///< of those pooled by mean
+  /// Of those pooled by mean, or read step by step.
+  std::map<std::string, std::vector<std::vector<std::int32_t>>> lists;
 
   /// Output rows of a network or feature, at most `limit` of them.
   Rows64 output(const Parameters64& p, const std::string& name, std::int64_t limit) const {
@@ -76,6 +79,7 @@ struct NetworkOracle {
   }
 
  private:
+  static constexpr std::int64_t kTableBound = std::numeric_limits<std::int64_t>::max();
   static Rows64 first(const Rows64& rows, std::int64_t limit) {
     const auto n = std::min(static_cast<std::int64_t>(rows.size()), limit);
     return {rows.begin(), rows.begin() + n};
@@ -103,7 +107,20 @@ struct NetworkOracle {
     }
     return out;
   }
+  /// Each list by itself: its rows, without any padding, are the steps.
+  Rows64 run_steps(const Parameters64& p, const NetworkConfig& n, std::int64_t limit) const {
+    const auto& all = lists.at(n.inputs.front());
+    std::size_t f = 0;
+    while (features[f].name != n.inputs.front()) ++f;
+    Rows64 out;
+    for (std::size_t i = 0; i < all.size() && static_cast<std::int64_t>(i) < limit; ++i) {
+      const Rows64 x = lookup(p.at(table_of[f]), all[i], kTableBound);
+      out.push_back(layers(p, n, 1, x, static_cast<std::size_t>(p.at(table_of[f]).cols)).front());
+    }
+    return out;
+  }
   Rows64 run(const Parameters64& p, const NetworkConfig& n, std::int64_t limit) const {
+    if (starts_with_steps(n)) return run_steps(p, n, limit);
     Rows64 x;
     std::vector<Rows64> parts;
     for (const std::string& input : n.inputs) parts.push_back(output(p, input, limit));
@@ -113,8 +130,19 @@ struct NetworkOracle {
       x.emplace_back();
       for (const Rows64& part : parts) x[i].insert(x[i].end(), part[i].begin(), part[i].end());
     }
+    return layers(p, n, parts.size(), std::move(x));
+  }
+  /// width: of the steps, where x are those of a list.
+  static Rows64 layers(const Parameters64& p, const NetworkConfig& n, std::size_t parts, Rows64 x,
+                       std::size_t width = 0) {
     int number = 0;
     for (const LayerConfig& layer : n.layers) {
+      if (layer.kind == LayerKind::mlp) width = static_cast<std::size_t>(layer.units.back());
+      if (reads_steps(layer.kind)) {
+        x = steps_layer(p, n.name + "." + std::to_string(number++), layer, x, width);
+        width = static_cast<std::size_t>(output_width(layer, static_cast<std::int64_t>(width), {}));
+        continue;
+      }
       if (layer.kind == LayerKind::l2_normalize) {
         for (auto& row : x) {
           double norm = 0;
@@ -128,7 +156,7 @@ struct NetworkOracle {
         const std::string at = n.name + "." + std::to_string(number++);
         x = layer.kind == LayerKind::cross        ? cross(p, at, layer, x)
             : layer.kind == LayerKind::layer_norm ? layer_norm(p, at, layer.epsilon, x)
-                                                  : dot_interaction(parts.size(), layer, x);
+                                                  : dot_interaction(parts, layer, x);
         continue;
       }
       for (std::size_t u = 0; u < layer.units.size(); ++u, ++number) {
@@ -138,6 +166,98 @@ struct NetworkOracle {
       }
     }
     return x;
+  }
+  /// A layer over the steps of one list.
+  static Rows64 steps_layer(const Parameters64& p, const std::string& name,
+                            const LayerConfig& layer, const Rows64& x, std::size_t width) {
+    switch (layer.kind) {
+      case LayerKind::gru:
+        return {gru_state(p, name, layer.use_bias, x)};
+      case LayerKind::attention:
+        return attention(p, name, layer, x);
+      case LayerKind::position_embedding: {
+        const Parameter64& positions = p.at(name + ".positions");
+        Rows64 y = x;
+        for (std::size_t t = 0; t < y.size(); ++t) {
+          for (std::size_t j = 0; j < y[t].size(); ++j) {
+            y[t][j] += positions.value[t * y[t].size() + j];
+          }
+        }
+        return y;
+      }
+      default:
+        return {pooled(layer.sequence_pooling, x, width)};
+    }
+  }
+  /// Of no steps: zeros.
+  static std::vector<double> pooled(SequencePooling pooling, const Rows64& x, std::size_t width) {
+    if (pooling == SequencePooling::last) return x.empty() ? std::vector<double>(width) : x.back();
+    std::vector<double> mean(width);
+    for (const auto& row : x) {
+      for (std::size_t j = 0; j < width; ++j) mean[j] += row[j] / static_cast<double>(x.size());
+    }
+    return mean;
+  }
+  /// Keras's GRU with reset_after.
+  static std::vector<double> gru_state(const Parameters64& p, const std::string& name, bool bias,
+                                       const Rows64& x) {
+    const Parameter64& recurrent = p.at(name + ".recurrent");
+    const auto n = static_cast<std::size_t>(recurrent.rows);
+    const auto b = [&](std::size_t row, std::size_t c) {
+      return bias ? p.at(name + ".bias").value[row * 3 * n + c] : 0.0;
+    };
+    const auto times = [&](const std::vector<double>& v, const Parameter64& m, std::size_t c) {
+      double sum = 0;
+      for (std::size_t k = 0; k < v.size(); ++k) sum += v[k] * m.value[k * 3 * n + c];
+      return sum;
+    };
+    std::vector<double> h(n);
+    for (const std::vector<double>& row : x) {
+      std::vector<double> next(n);
+      for (std::size_t j = 0; j < n; ++j) {
+        const auto in = [&](std::size_t c) {
+          return times(row, p.at(name + ".kernel"), c) + b(0, c);
+        };
+        const auto re = [&](std::size_t c) { return times(h, recurrent, c) + b(1, c); };
+        const double z = activate(Activation::sigmoid, in(j) + re(j));
+        const double r = activate(Activation::sigmoid, in(n + j) + re(n + j));
+        next[j] = z * h[j] + (1 - z) * std::tanh(in(2 * n + j) + r * re(2 * n + j));
+      }
+      h = next;
+    }
+    return h;
+  }
+  static Rows64 attention(const Parameters64& p, const std::string& name, const LayerConfig& layer,
+                          const Rows64& x) {
+    const auto width = static_cast<std::size_t>(p.at(name + ".kernel").rows);
+    const auto heads = static_cast<std::size_t>(layer.num_heads);
+    const auto keys = static_cast<std::size_t>(head_width(layer, static_cast<std::int64_t>(width)));
+    const Rows64 joined = dense(p, name, layer.use_bias, Activation::linear, x);
+    Rows64 out(x.size(), std::vector<double>(heads * keys));
+    for (std::size_t h = 0; h < heads; ++h) {
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        const std::size_t seen = layer.causal ? i + 1 : x.size();
+        std::vector<double> weight(seen);
+        double sum = 0;
+        for (std::size_t j = 0; j < seen; ++j) {
+          double score = 0;
+          for (std::size_t k = 0; k < keys; ++k) {
+            score += joined[i][h * keys + k] * joined[j][(heads + h) * keys + k];
+          }
+          sum += weight[j] = std::exp(score / std::sqrt(static_cast<double>(keys)));
+        }
+        for (std::size_t j = 0; j < seen; ++j) {
+          for (std::size_t k = 0; k < keys; ++k) {
+            out[i][h * keys + k] += weight[j] / sum * joined[j][(2 * heads + h) * keys + k];
+          }
+        }
+      }
+    }
+    Rows64 y = dense(p, name + ".output", layer.use_bias, Activation::linear, out);
+    for (std::size_t i = 0; layer.residual && i < x.size(); ++i) {
+      for (std::size_t j = 0; j < width; ++j) y[i][j] += x[i][j];
+    }
+    return y;
   }
   static Rows64 dense(const Parameters64& p, const std::string& name, bool bias, Activation a,
                       const Rows64& x) {

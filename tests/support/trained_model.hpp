@@ -38,7 +38,8 @@ inline std::string made_up_rows(std::uint64_t seed, std::int64_t rows, std::int6
 /// A model file written and read again, its weights as initialised.
 struct TrainedModel {
   explicit TrainedModel(const Context& ctx, const std::string& similarity = "dot",
-                        const std::string& more = "", std::int64_t oov = 1) {
+                        const std::string& more = "", std::int64_t oov = 1,
+                        std::int64_t heads = 1) {
     folder.write("r.csv", made_up_rows(1, 300, 30, 40));
     folder.write("t.csv", made_up_rows(2, 120, 45, 60));
     const std::string oov_text = "oov = " + std::to_string(oov) + "\n";
@@ -51,7 +52,10 @@ struct TrainedModel {
         "[[feature]]\nname = \"item\"\nof = \"candidate\"\nkind = \"id\"\ndim = 10\n"
         "[[feature]]\nname = \"hour\"\nof = \"query\"\nkind = \"category\"\ndim = 3\n"
         "[[network]]\nname = \"query\"\ninputs = [\"user\", \"device\", \"hour\"]\n"
-        "layers = [{ kind = \"mlp\", units = [7], final_activation = \"tanh\" }]\n"
+        "layers = [{ kind = \"mlp\", units = [" +
+        std::to_string(7 * heads) + "], final_activation = \"tanh\" }" +
+        (heads == 1 ? "" : ", { kind = \"heads\", count = " + std::to_string(heads) + " }") +
+        "]\n"
         "[[network]]\nname = \"candidate\"\ninputs = [\"item\"]\n"
         "layers = [{ kind = \"mlp\", units = [7] }]\n"
         "[[task]]\nkind = \"retrieval\"\nsimilarity = \"" +
@@ -59,7 +63,7 @@ struct TrainedModel {
     loaded = load(config);
     seen = items_by_user(loaded.data.user_count(), loaded.data.item_count(),
                          {&loaded.data.train, &loaded.data.validation});
-    TwoTower towers(ctx, loaded.config, loaded.data, 16, 16, false);
+    TowerNetworks towers(ctx, loaded.config, loaded.data, 16, 16, false);
     towers.commit(ctx);
     towers.registry().initialise(ctx, 3);
     const auto index = build_index(ctx, towers, loaded.data);
@@ -75,19 +79,27 @@ struct TrainedModel {
     const float* row = items.data() + i * model->index->dim();
     return {row, row + model->index->dim()};
   }
-  /// The bit-defined score: fused multiply-adds in order.
+  /// The bit-defined score: fused multiply-adds in order, the best head's.
   float score(const float* query, std::int64_t i) const {
     const auto v = item(i);
-    float s = 0;
-    for (std::size_t k = 0; k < v.size(); ++k) s = std::fma(query[k], v[k], s);
-    return s + 0.0f;
+    float best = 0;
+    for (std::int64_t h = 0; h < model->model->heads(); ++h) {
+      float s = 0;
+      for (const float x : v) s = std::fma(*query++, x, s);
+      if (h == 0 || s > best) best = s;
+    }
+    return best + 0.0f;
   }
-  /// Vectors of queries, [n, width] row-major.
+  /// Floats of a query: its heads one behind the other.
+  std::size_t stride() const {
+    return static_cast<std::size_t>(model->model->heads() * model->model->width());
+  }
+  /// Vectors of queries, [n, heads * width] row-major.
   std::vector<float> encode(const Context& ctx, const QueryRows& queries) const {
-    const std::int64_t n = queries.size * model->model->width();
+    const std::int64_t rows = queries.size * model->model->heads();
+    const std::int64_t n = rows * model->model->width();
     Results<float> out(ctx, n);
-    model->model->encode_queries(ctx, queries, 0,
-                                 {out.data(), queries.size, model->model->width()});
+    model->model->encode_queries(ctx, queries, 0, {out.data(), rows, model->model->width()});
     const float* values = out.fetch(ctx, n);
     return {values, values + n};
   }

@@ -20,15 +20,10 @@
 
 namespace belfry::test {
 
-/// Why the engine cannot hold the model of a case; empty: it can.
-inline std::string missing_model(const Json& c) {
-  return c.at("inputs").contains("initial:gru_kernel") ? "GRU in a model file" : "";
-}
-
 /// Why it can hold the model, but not train it; empty: it can.
 inline std::string missing_training(const Json& c) {
-  if (c.at("params").value("l2", 0.0) != 0) return "kernel regularisation";
-  static const std::set<std::string> known = {"sgd", "adagrad", "adam", "composite"};
+  static const std::set<std::string> known = {"sgd",     "adagrad", "adam",          "composite",
+                                              "rmsprop", "ftrl",    "clippy_adagrad"};
   const auto name = c.at("params").at("optimizer").at("name").get<std::string>();
   return known.count(name) > 0 ? "" : "optimizer " + name;
 }
@@ -46,13 +41,22 @@ inline double new_adam_slowness(double beta_1, double beta_2) {
 inline OptimizerGroupConfig optimizer_group(const Json& o, bool legacy) {
   OptimizerGroupConfig g;
   const auto name = o.at("name").get<std::string>();
-  g.options.kind = name == "sgd"    ? OptimizerKind::sgd
-                   : name == "adam" ? OptimizerKind::adam
-                                    : OptimizerKind::adagrad;
+  static const std::map<std::string, OptimizerKind> kinds = {
+      {"sgd", OptimizerKind::sgd},   {"adagrad", OptimizerKind::adagrad},
+      {"adam", OptimizerKind::adam}, {"rmsprop", OptimizerKind::rmsprop},
+      {"ftrl", OptimizerKind::ftrl}, {"clippy_adagrad", OptimizerKind::clippy_adagrad}};
+  g.options.kind = kinds.at(name);
   g.options.sparse = SparseUpdate::exact;
   g.options.epsilon = o.value("epsilon", 1e-7f);
   g.options.beta_1 = o.value("beta_1", 0.9f);
   g.options.beta_2 = o.value("beta_2", 0.999f);
+  g.options.rho = o.value("rho", 0.9f);
+  g.options.learning_rate_power = o.value("learning_rate_power", -0.5f);
+  g.options.variable_relative_threshold = o.value("variable_relative_threshold", 0.1f);
+  g.options.accumulator_relative_threshold = o.value("accumulator_relative_threshold", 0.0f);
+  g.options.absolute_threshold = o.value("absolute_threshold", 1e-7f);
+  g.options.clip_accumulator_update = o.value("clip_accumulator_update", false);
+  g.options.use_standard_accumulator_update = o.value("use_standard_accumulator_update", false);
   g.learning_rate = o.at("learning_rate").get<double>();
   if (name == "adam" && !legacy) {
     g.learning_rate *= new_adam_slowness(o.value("beta_1", 0.9), o.value("beta_2", 0.999));
@@ -112,6 +116,16 @@ inline std::vector<NetworkConfig> networks_of(const Json& c) {
   if (in.contains("text_vocabulary")) candidate = {"item", "text"};
   std::vector<NetworkConfig> out;
   add_mlp(c, "query", query, out);
+  if (in.contains("initial:gru_kernel")) {
+    NetworkConfig network;
+    network.name = "query";
+    network.inputs = {"history"};
+    LayerConfig gru;
+    gru.kind = LayerKind::gru;
+    gru.units = {in.at("initial:gru_recurrent_kernel").at("shape")[0].get<std::int64_t>()};
+    network.layers = {gru};
+    out.push_back(network);
+  }
   add_mlp(c, "candidate", candidate, out);
   if (in.contains("initial:cross_bias")) {
     NetworkConfig network;
@@ -120,6 +134,7 @@ inline std::vector<NetworkConfig> networks_of(const Json& c) {
     LayerConfig cross;
     cross.kind = LayerKind::cross;
     cross.diag_scale = p.at("diag_scale").get<double>();
+    cross.penalty.l2 = p.value("l2", 0.0);
     if (!p.at("projection_dim").is_null()) {
       cross.projection_dim = p.at("projection_dim").get<std::int64_t>();
     }
@@ -159,7 +174,11 @@ class TrajectoryData {
   TrajectoryData(const Json& c, const std::string& part) : in_(c.at("inputs")), part_(part) {
     fill_entities();
     fill_interactions();
-    add_table("user", Side::query, FeatureKind::id, "user_vocabulary", entities_);
+    if (has("history")) {
+      add_history(c.at("params").at("mask").get<bool>());
+    } else {
+      add_table("user", Side::query, FeatureKind::id, "user_vocabulary", entities_);
+    }
     add_table("item", Side::candidate, FeatureKind::id, "title_vocabulary", titles_);
     if (in_.contains("text_vocabulary")) add_text();
     if (in_.contains("genre_vocabulary")) {
@@ -180,11 +199,12 @@ class TrajectoryData {
   /// Entities are all users and titles that occur, known to the tables or not.
   void fill_entities() {
     titles_ = text("title_vocabulary");
-    const std::vector<std::string> users = text("user_vocabulary");
-    std::set<std::string> all(users.begin(), users.end());
-    for (const char* p : {"train_user_id", "test_user_id"}) {
+    std::set<std::string> all;
+    for (const char* p : {"user_vocabulary", "train_user_id", "test_user_id"}) {
+      if (!in_.contains(p)) continue;
       for (const std::string& u : text(p)) all.insert(u);
     }
+    if (all.empty()) all.insert("anyone");  // a model of histories names no users
     entities_.assign(all.begin(), all.end());
     VocabularyOptions none;
     none.oov = 0;
@@ -194,8 +214,12 @@ class TrajectoryData {
   }
 
   void fill_interactions() {
-    for (const std::string& u : text(part_ + "_user_id")) {
-      d_.train.user.push_back(static_cast<std::int32_t>(*d_.users.token_index(u)));
+    if (has("user_id")) {
+      for (const std::string& u : text(part_ + "_user_id")) {
+        d_.train.user.push_back(static_cast<std::int32_t>(*d_.users.token_index(u)));
+      }
+    } else {
+      d_.train.user.assign(text(part_ + "_title").size(), 0);
     }
     for (const std::string& t : text(part_ + "_title")) {
       d_.train.item.push_back(static_cast<std::int32_t>(*d_.items.token_index(t)));
@@ -292,6 +316,28 @@ class TrajectoryData {
     EXPECT_EQ(padded, tokens.data) << "rows of the titles' words";
   }
 
+  /// Padded rows of titles: without a mask padding is a value like others, the row of unknown titles.
+  void add_history(bool mask) {
+    FeatureData& f = feature("history", Side::query, FeatureKind::sequence);
+    f.context = true;
+    const Tensor padded = tensor(in_.at(part_ + "_history"));
+    f.steps = f.longest = f.config.max_length = padded.cols();
+    VocabularyOptions options;
+    if (mask) options.mask_token = "";
+    table_of_last("history").vocabulary = Vocabulary(titles_, {}, options);
+    FeatureValues& values = d_.train.context.emplace_back();
+    for (std::size_t i = 0; i < padded.data.size(); ++i) {
+      const auto row = static_cast<std::int32_t>(padded.data[i]);
+      if (i % static_cast<std::size_t>(f.steps) == 0) {
+        values.begin.push_back(static_cast<std::int64_t>(values.rows.size()));
+        values.end.push_back(values.begin.back());
+      }
+      if (mask && row == 0) continue;
+      values.rows.push_back(mask ? row + 1 : row);
+      ++values.end.back();
+    }
+  }
+
   void add_bucket() {
     feature("bucket", Side::query, FeatureKind::bucket).context = true;
     TableData& t = table_of_last("bucket");
@@ -330,11 +376,12 @@ inline ModelData data_of(const Json& c, const std::string& part) {
 }
 
 /// Golden name of a parameter of the engine: "query.1.kernel" is "query_dense1_kernel", "cross.0.0.bias"
-/// is "cross_bias".
-inline std::string golden_name(const std::string& name, bool low_rank) {
+/// is "cross_bias", of a GRU "query.0.recurrent" "gru_recurrent_kernel".
+inline std::string golden_name(const std::string& name, bool low_rank, bool gru) {
   const std::size_t a = name.find('.'), b = name.rfind('.');
   const std::string first = name.substr(0, a), last = name.substr(b + 1);
   if (last == "embedding") return first + "_table";
+  if (gru) return last == "recurrent" ? "gru_recurrent_kernel" : "gru_" + last;
   if (first != "cross") return first + "_dense" + name.substr(a + 1, b - a - 1) + "_" + last;
   if (last == "projection") return "cross_kernel_u";
   return "cross_" + last + (low_rank && last == "kernel" ? "_v" : "");
