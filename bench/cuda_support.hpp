@@ -78,8 +78,13 @@ class CudaBench {
   std::vector<std::string> verified_, results_;  // JSON
 };
 
-/// The main function of a benchmark.
-int cuda_bench_main(const char* op, int argc, char** argv, void (*body)(CudaBench&));
+/// Makes `body` the benchmark of `op`: `bench_cuda OP` runs it. For objects of static storage.
+struct CudaBenchmark {
+  CudaBenchmark(const char* op, void (*body)(CudaBench&));
+};
+
+/// The main function of bench_cuda: `--list`, or an op and its options.
+int cuda_bench_main(int argc, char** argv);
 
 /// n floats of the device, standard normal but for a period of some millions.
 Buffer<float> normal_floats(const Context& ctx, std::int64_t n, std::uint64_t seed);
