@@ -86,19 +86,16 @@ int resume(const Options& o) {
                 o.input);
 }
 
-/// Bytes of all tables with their optimizer slots (dense layers are small beside them).
-std::int64_t table_bytes(const Config& config, const ModelData& data) {
-  const int slots = slot_count(config.optimizer.main.options);
-  std::int64_t bytes = 0;
-  for (const TableData& t : data.tables) {
-    const std::int64_t rows = t.vocabulary.rows();
-    const std::int64_t width = t.dim + slots * slot_width(config.optimizer.main.options, t.dim);
-    bytes += checked_product(rows, width * 4, "tables");
-  }
-  return bytes;
+/// What training takes of memory beside the data.
+ModelSize size_of(const Config& config, const ModelData& data) {
+  const TaskConfig* task = retrieval_task(config);
+  const std::int64_t extra =
+      task != nullptr ? task->negatives.uniform + task->negatives.popularity : 0;
+  return model_size(config, data, std::min(config.train.batch_size, data.train.size()), extra);
 }
 
-void show_valid(const Options& o, const Config& config, const ModelData& data) {
+void show_valid(const Options& o, const Config& config, const ModelData& data,
+                const ModelSize& size) {
   TrainProgress(o.common).data(config, data);
   for (const FeatureData& f : data.features) {
     if (f.table < 0) {
@@ -119,8 +116,10 @@ void show_valid(const Options& o, const Config& config, const ModelData& data) {
   result(fmt::format("step    {} queries x {} candidates, {} steps an epoch",
                      config.train.batch_size, config.train.batch_size + negatives,
                      (data.train.size() + config.train.batch_size - 1) / config.train.batch_size));
-  result(fmt::format("memory  tables and optimizer {:.1f} MiB",
-                     static_cast<double>(table_bytes(config, data)) / (1 << 20)));
+  result(
+      fmt::format("memory  parameters and optimizer {:.1f} MiB, activations of a step {:.1f} MiB",
+                  static_cast<double>(size.parameter_bytes) / (1 << 20),
+                  static_cast<double>(size.workspace_bytes) / (1 << 20)));
   result(o.input + ": valid");
 }
 
@@ -133,8 +132,9 @@ int validate(const Options& o) {
   resolve_config(config, &found);
   check_config(config);
   const ModelData data = load_model_data(config, found, [](const std::string&) {});
+  const ModelSize size = size_of(config, data);
   if (!o.common.json) {
-    show_valid(o, config, data);
+    show_valid(o, config, data, size);
     return 0;
   }
   result(nlohmann::ordered_json{{"event", "valid"},
@@ -144,7 +144,8 @@ int validate(const Options& o) {
                                 {"rows", data.report.rows},
                                 {"users", data.user_count()},
                                 {"items", data.item_count()},
-                                {"table_bytes", table_bytes(config, data)}}
+                                {"parameter_bytes", size.parameter_bytes},
+                                {"workspace_bytes", size.workspace_bytes}}
              .dump());
   return 0;
 }

@@ -426,12 +426,27 @@ std::string section_text(const Fields& fields) {
   return out;
 }
 
+namespace {
+/// A comment, in lines of at most 130 columns where its words allow it.
+std::string comment(std::string text) {
+  constexpr std::size_t kWidest = 128;
+  std::string out;
+  while (text.size() > kWidest) {
+    const std::size_t cut = text.rfind(' ', kWidest);
+    if (cut == std::string::npos || cut == 0) break;
+    out += "# " + text.substr(0, cut) + "\n";
+    text.erase(0, cut + 1);
+  }
+  return out + "# " + text + "\n";
+}
+}  // namespace
+
 std::string explained_text(const Fields& fields, const std::string& prefix) {
   std::string out;
   for (const Field& f : fields) {
     if (!f.read || f.help.empty()) continue;
     const std::string value = print_or_empty(f);
-    out += fmt::format("# {}{}\n", f.help, f.only_with.empty() ? "" : "  (" + f.only_with + ")");
+    out += comment(f.help + (f.only_with.empty() ? "" : "  (" + f.only_with + ")"));
     if (!value.empty()) {
       out += fmt::format("{}{} = {}\n", prefix, f.key, value);
     } else {

@@ -176,12 +176,13 @@ void set_kernel_options(const LayerConfig& config, ParameterRegistry& registry, 
   for (int p = first; p < registry.size(); ++p) {
     Parameter& parameter = registry.at(p);
     const std::string& name = parameter.name;
-    const bool bias = name.ends_with(".bias"), recurrent = name.ends_with(".recurrent");
+    // Keras has options of their own for recurrent kernels: they keep their initial values, unpenalised.
+    const bool bias = name.ends_with(".bias");
     const bool kernel = name.ends_with(".kernel") || name.ends_with(".projection");
-    if (!bias && !kernel && !recurrent) continue;
+    if (!bias && !kernel) continue;
     parameter.penalty = penalty_of(bias ? config.bias_penalty : config.penalty);
     const std::optional<InitConfig>& init = bias ? config.bias_init : config.kernel_init;
-    if (init && !recurrent) parameter.init = *init;
+    if (init) parameter.init = *init;
   }
 }
 

@@ -56,6 +56,8 @@ class ParameterRegistry {
   explicit ParameterRegistry(Backend backend, Expect expect = {})
       : backend_(backend), expect_(std::move(expect)) {}
 
+  /// For sizes alone: parameters added from here on take no memory, and cannot be used.
+  void measure_only() { measures_ = true; }
   /// Registers a parameter (the name must be new) and returns its number. Memory is taken here.
   int add(const std::string& name, std::int64_t rows, std::int64_t cols, bool table,
           const InitConfig& init, bool half = false);
@@ -73,7 +75,13 @@ class ParameterRegistry {
   void join_dense();
   /// Draws all initial values: element i of parameter p is a function of (seed, name of p, i) alone.
   void initialise(const Context& ctx, std::uint64_t seed);
-  /// Chooses each parameter's optimizer by the config's groups and allocates slots and gradients.
+  /// Error(usage) at the place of a group that fits no parameter.
+  void check_groups(const OptimizerConfig& config) const;
+  /// Values, dense gradients and optimizer slots in training; not the gradients of whole tables that penalties
+  /// of all rows make.
+  std::int64_t training_bytes(const OptimizerConfig& config) const;
+  /// Chooses each parameter's optimizer by the config's groups and allocates slots and gradients. Errors as
+  /// check_groups.
   void prepare_training(const OptimizerConfig& config);
 
   /// Gives back gradients and optimizer slots once training is over.
@@ -88,9 +96,11 @@ class ParameterRegistry {
  private:
   Buffer<float> dense_block(Buffer<float> Parameter::*member);
   void list_every_row(Parameter& p);
+  static const OptimizerGroupConfig& group_of(const OptimizerConfig& config, const Parameter& p);
 
   Backend backend_;
   Expect expect_;
+  bool measures_ = false;
   std::uint32_t random_streams_ = 0;
   Buffer<float> dense_values_, dense_gradients_;  // of parameters that are no tables
   std::deque<Parameter> parameters_;

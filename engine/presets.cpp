@@ -343,6 +343,9 @@ std::string defaults_text() {
     const std::string prefix = example ? "#" : "";
     out += std::string("\n# ") + heading(s.label) + "\n" + prefix + s.label + "\n";
     out += schema::explained_text(s.fields, prefix);
+    if (s.label != "[[network]]") continue;
+    out += "\n# Keys of a layer, which stand inside layers = [{ ... }]:\n";
+    out += schema::explained_text(schema::fields(c.networks[0].layers[0]), "#");
   }
   return out;
 }

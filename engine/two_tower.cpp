@@ -34,7 +34,41 @@ Similarity similarity_of(const Config& config) {
   const TaskConfig* task = retrieval_task(config);
   return task != nullptr ? task->similarity : Similarity::dot;
 }
+
+/// Adds the tables of a model, and says what its features look up in them.
+std::vector<FeatureInput> register_tables(const Config& config, const ModelData& data,
+                                          ParameterRegistry& registry) {
+  std::vector<int> table_parameter;
+  for (const TableData& table : data.tables) {
+    table_parameter.push_back(registry.add(table.name + ".embedding", table.rows(), table.dim, true,
+                                           table.init, config.train.precision == Precision::bf16));
+  }
+  std::vector<FeatureInput> inputs;
+  for (const FeatureData& f : data.features) {
+    const int parameter = f.table < 0 ? -1 : table_parameter[static_cast<std::size_t>(f.table)];
+    if (parameter >= 0) {
+      Parameter& table = registry.at(parameter);
+      table.penalty = penalty_of(f.config.penalty);
+      table.penalty_rows = f.config.penalty_rows.value_or(default_penalty_rows(config.preset));
+    }
+    inputs.push_back({f.config.name, f.config.of, parameter, f.config.pooling, f.width, f.steps});
+  }
+  return inputs;
+}
 }  // namespace
+
+ModelSize model_size(const Config& config, const ModelData& data, std::int64_t queries,
+                     std::int64_t extra) {
+  ParameterRegistry registry(Backend::cpu);
+  registry.measure_only();
+  WorkspacePlan plan;
+  const std::int64_t candidates = queries + extra;
+  std::vector<FeatureInput> inputs = register_tables(config, data, registry);
+  const NetworkGraph graph(config.networks, std::move(inputs), registry, plan, queries, candidates,
+                           true, retrieval_task(config) != nullptr);
+  registry.check_groups(config.optimizer);
+  return {registry.training_bytes(config.optimizer), plan.bytes()};
+}
 
 TowerNetworks::TowerNetworks(const Context& ctx, const Config& config, const ModelData& data,
                              std::int64_t max_queries, std::int64_t max_candidates, bool training,
@@ -44,24 +78,9 @@ TowerNetworks::TowerNetworks(const Context& ctx, const Config& config, const Mod
       scorer_(similarity_of(config)),
       max_queries_(max_queries),
       max_candidates_(max_candidates) {
-  std::vector<int> table_parameter;
-  for (const TableData& table : data.tables) {
-    table_parameter.push_back(registry_.add(table.name + ".embedding", table.rows(), table.dim,
-                                            true, table.init,
-                                            config.train.precision == Precision::bf16));
-  }
-  std::vector<FeatureInput> inputs;
   const auto copies = std::make_shared<CopyQueue>();
-  for (const FeatureData& f : data.features) {
-    uploads_.emplace_back(copies);
-    const int parameter = f.table < 0 ? -1 : table_parameter[static_cast<std::size_t>(f.table)];
-    if (parameter >= 0) {
-      Parameter& table = registry_.at(parameter);
-      table.penalty = penalty_of(f.config.penalty);
-      table.penalty_rows = f.config.penalty_rows.value_or(default_penalty_rows(config.preset));
-    }
-    inputs.push_back({f.config.name, f.config.of, parameter, f.config.pooling, f.width, f.steps});
-  }
+  for (std::size_t f = 0; f < data.features.size(); ++f) uploads_.emplace_back(copies);
+  std::vector<FeatureInput> inputs = register_tables(config, data, registry_);
   graph_ = std::make_unique<NetworkGraph>(config.networks, std::move(inputs), registry_, plan_,
                                           max_queries, max_candidates, training,
                                           retrieval_task(config) != nullptr);

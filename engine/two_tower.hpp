@@ -17,6 +17,15 @@
 
 namespace belfry {
 
+/// What a model takes while it trains, found without taking it.
+struct ModelSize {
+  std::int64_t parameter_bytes = 0;  ///< tables and layers with gradients and optimizer slots
+  std::int64_t workspace_bytes = 0;  ///< activations and their gradients in a step
+};
+/// For steps of `queries` rows with `extra` more candidates. Error(usage): an optimizer group fits no parameter.
+ModelSize model_size(const Config& config, const ModelData& data, std::int64_t queries,
+                     std::int64_t extra);
+
 /// The features of a set of queries.
 struct QueryRows {
   std::vector<FeatureValues> features;  ///< per feature of the model; candidate features: empty

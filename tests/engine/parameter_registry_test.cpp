@@ -167,7 +167,7 @@ TEST(ParameterRegistry, GroupsAndSlots) {
   OptimizerConfig config;
   config.main.options.kind = OptimizerKind::adam;
   config.groups.resize(3);
-  config.groups[0].match = "nothing";
+  config.groups[0].match = "*.bias";
   config.groups[1].match = "*.embedding";
   config.groups[1].options.kind = OptimizerKind::rowwise_adagrad;
   config.groups[1].initial_accumulator_value = 0.25;
@@ -281,6 +281,36 @@ TEST(ParameterRegistry, RefusesFilesOfAnotherShape) {
   trained.prepare_training(full);
   model.prepare_training(rowwise);
   refused(trained, model, true);
+}
+
+TEST(ParameterRegistry, AGroupThatFitsNoParameterIsRefused) {
+  ParameterRegistry model(backend_under_test());
+  model.add("movie.embedding", 3, 4, true, {});
+  model.add("query.0.kernel", 4, 2, false, {});
+  OptimizerConfig config;
+  config.groups = {config.main, config.main};
+  config.groups[0].match = "*.embedding";
+  config.groups[1].match = "query.*";
+  model.prepare_training(config);
+  EXPECT_EQ(model.at(0).optimizer.group, 1);
+  EXPECT_EQ(model.at(1).optimizer.group, 2);
+  config.groups[1].match = "movie.embeding";
+  config.groups[1].place = "m.toml:7:1";
+  const Error e = error_of([&] { model.prepare_training(config); });
+  EXPECT_EQ(e.code(), ExitCode::usage);
+  EXPECT_EQ(e.where(), "m.toml:7:1");
+  EXPECT_NE(std::string(e.what()).find("movie.embedding"), std::string::npos) << e.what();
+}
+
+// Adam: two slots of each; layers have a gradient of their own besides.
+TEST(ParameterRegistry, MeasuresWithoutMemory) {
+  ParameterRegistry model(backend_under_test());
+  model.measure_only();
+  model.add("table", 1'000'000'000, 64, true, {});
+  model.add("half", 1000, 64, true, {}, true);
+  model.add("kernel", 65536, 196608, false, {});
+  EXPECT_EQ(model.training_bytes({}),
+            1'000'000'000LL * 64 * 12 + 1000 * 64 * 10 + 65536LL * 196608 * 16);
 }
 
 }  // namespace

@@ -112,5 +112,14 @@ TEST(Presets, TrainAndAnswer) {
   }
 }
 
+TEST(Presets, DefaultsShowTheKeysOfLayersToo) {
+  const std::string& text = preset_files().back().text;
+  ASSERT_EQ(preset_files().back().name, "defaults");
+  for (const char* key : {"num_heads", "key_dim", "kernel_init", "projection_dim", "rate",
+                          "l1_regularization_strength"}) {
+    EXPECT_NE(text.find("\n#" + std::string(key) + " = "), std::string::npos) << key;
+  }
+}
+
 }  // namespace
 }  // namespace belfry::test
