@@ -13,6 +13,7 @@
 
 #include "apps/common.hpp"
 #include "apps/progress.hpp"
+#include "engine/feature_builder.hpp"
 #include "engine/query_file.hpp"
 #include "engine/recommendation_writer.hpp"
 #include "engine/recommender.hpp"
@@ -36,7 +37,7 @@ void report_unknown(const std::string& file, const IdList& list) {
   }
 }
 
-/// The value of context feature f in `text`, with a warning where training never saw it.
+/// The value of context feature f in `text`, with a warning where training never saw it or parts of it.
 FeatureValues context_of(const ModelData& data, std::size_t f, const std::string& text,
                          std::optional<std::string_view> weights) {
   const FeatureData& feature = data.features[f];
@@ -48,12 +49,17 @@ FeatureValues context_of(const ModelData& data, std::size_t f, const std::string
     if (!v.row(text)) {
       throw Error(ExitCode::bad_data, "--context", fmt::format("unknown value in \"{}\"", option));
     }
-    if (!v.token_index(text)) {
-      warn(fmt::format("--context {}: a value that training never saw", option));
-    }
   }
   try {
-    return value_of_text(data, f, text, weights);
+    FeatureValues value = value_of_text(data, f, text, weights);
+    const std::vector<std::string> unseen = unseen_tokens(data, f, text);
+    if (!unseen.empty() && category) {
+      warn(fmt::format("--context {}: a value that training never saw", option));
+    } else if (!unseen.empty()) {
+      warn(fmt::format("--context {}: {} values that training never saw (first: \"{}\")", option,
+                       unseen.size(), unseen.front()));
+    }
+    return value;
   } catch (const Error& e) {
     throw Error(e.code(), "--context", e.what());
   }

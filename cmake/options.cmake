@@ -33,8 +33,14 @@ if(CCACHE)
 endif()
 
 # The commit that a build reports (`belfry --version`, env.json); "unknown" outside of a checkout.
-execute_process(COMMAND git -C ${CMAKE_SOURCE_DIR} rev-parse --short=12 HEAD
+# Changes that are not committed are said ("-dirty"), as of the last configuration, which a new commit renews.
+execute_process(COMMAND git -C ${CMAKE_SOURCE_DIR} describe --always --dirty --abbrev=12 --exclude=*
   OUTPUT_VARIABLE BELFRY_COMMIT OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+execute_process(COMMAND git -C ${CMAKE_SOURCE_DIR} rev-parse --path-format=absolute --git-path logs/HEAD
+  OUTPUT_VARIABLE BELFRY_HEAD_LOG OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+if(EXISTS "${BELFRY_HEAD_LOG}")
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${BELFRY_HEAD_LOG}")
+endif()
 if(NOT BELFRY_COMMIT AND EXISTS ${CMAKE_SOURCE_DIR}/bundle/commit)  # tools/gpu_bundle.sh
   file(READ ${CMAKE_SOURCE_DIR}/bundle/commit BELFRY_COMMIT LIMIT 12)
 endif()

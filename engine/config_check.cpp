@@ -154,11 +154,24 @@ class Checker {
                                       std::pair("bias_init", &n.layers[j].bias_init)}) {
         if (*init) check_init(c_, key_of("network", i, layer + "." + key), **init);
       }
+      if (!n.layers[j].use_bias) no_bias(i, j);
       if (n.layers[j].kind == LayerKind::heads) heads(i, j);
       if (n.layers[j].kind != LayerKind::dot_interaction) continue;
       const std::string at = key_of("network", i, fmt::format("layers.{}", j));
       if (j > 0) refuse(at, "a dot-interaction must be the first layer: it reads the inputs apart");
       if (n.inputs.size() < 2) refuse(at, "a dot-interaction needs at least two inputs");
+    }
+  }
+
+  /// What is said of the biases of a layer that has none.
+  void no_bias(std::size_t i, std::size_t j) const {
+    const LayerConfig& layer = c_.networks[i].layers[j];
+    for (const auto& [key, said] : {std::pair("bias_l1", layer.bias_penalty.l1 != 0),
+                                    std::pair("bias_l2", layer.bias_penalty.l2 != 0),
+                                    std::pair("bias_init", layer.bias_init.has_value())}) {
+      if (!said) continue;
+      refuse(key_of("network", i, fmt::format("layers.{}.{}", j, key)),
+             fmt::format("\"{}\" has no meaning here", key), "it needs use_bias = true");
     }
   }
 

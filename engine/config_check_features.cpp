@@ -81,6 +81,14 @@ void check_kind(const Config& c, std::size_t i) {
   if (separated && f.separator.empty()) {
     refuse_key(c, key_of("feature", i, "separator"), "\"separator\" must not be empty");
   }
+  if (f.kind == FeatureKind::list && f.mask && f.mask->find(f.separator) != std::string::npos) {
+    refuse_key(c, key_of("feature", i, "mask"), "\"mask\" has no meaning here",
+               "it holds the separator, so no value of the list can be it");
+  }
+  if (f.penalty_rows && f.penalty == PenaltyConfig{}) {
+    refuse_key(c, key_of("feature", i, "penalty_rows"), "\"penalty_rows\" has no meaning here",
+               "it needs l1 or l2");
+  }
   if (f.kind == FeatureKind::sequence && f.of == Side::candidate) {
     refuse_key(c, key_of("feature", i, "of"),
                "a sequence is a user's history: it is of the query side");

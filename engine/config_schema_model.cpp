@@ -14,6 +14,10 @@ namespace {
 constexpr std::int64_t kWidest = 65536;   // of a vector: beyond it a typing error is more likely
 constexpr std::int64_t kLongest = 65536;  // of a list
 constexpr std::int64_t kMostHeads = 32;   // of a query: what the loss takes on a GPU
+// Weights and penalties are float32 (largest: 3.4e38): beyond these a sum over a step would overflow.
+constexpr double kLargest = 1e30;
+constexpr Range kWeight{-kLargest, kLargest};
+constexpr Range kFactor{0, kLargest};
 
 const Words<Side> kSides{"side", {{Side::query, "query"}, {Side::candidate, "candidate"}}, {}};
 const Words<FeatureKind> kFeatureKinds{"feature kind",
@@ -123,7 +127,7 @@ Field init(const std::string& key, const std::string& label, std::optional<InitC
 
 /// A factor of a penalty, which is not printed where there is none.
 Field factor(const std::string& key, double& member, std::string help) {
-  Field f = real(key, member, kNotNegative, std::move(help));
+  Field f = real(key, member, kFactor, std::move(help));
   f.example = "1e-6";
   f.print = [&member, print = f.print] { return member == 0 ? std::nullopt : print(); };
   return f;
@@ -282,12 +286,13 @@ Fields fields(InitConfig& c) {
   const std::string of_uniform = "kind = \"uniform\"";
   const std::string of_normal = "kind = \"normal\" or \"truncated-normal\"";
   return {kind(choice("kind", c.kind, kInitKinds, "distribution")),
-          when(uniform, of_uniform, real("low", c.low, kAnyReal, "lower end")),
-          when(uniform, of_uniform, real("high", c.high, kAnyReal, "upper end")),
-          when(normal, of_normal, real("mean", c.mean, kAnyReal, "mean")),
-          when(normal, of_normal, real("stddev", c.stddev, kPositive, "standard deviation")),
+          when(uniform, of_uniform, real("low", c.low, kWeight, "lower end")),
+          when(uniform, of_uniform, real("high", c.high, kWeight, "upper end")),
+          when(normal, of_normal, real("mean", c.mean, kWeight, "mean")),
+          when(normal, of_normal,
+               real("stddev", c.stddev, Range{0, kLargest, true, false}, "standard deviation")),
           when(c.kind == InitKind::constant, "kind = \"constant\"",
-               real("value", c.value, kAnyReal, "of every element"))};
+               real("value", c.value, kWeight, "of every element"))};
 }
 
 Fields fields(FeatureConfig& c) {
@@ -387,8 +392,7 @@ Fields fields(LayerConfig& c) {
       when(
           cross, of_cross,
           integer("projection_dim", c.projection_dim, 0, kWidest, "of the low-rank form; 0: full")),
-      when(cross, of_cross,
-           real("diag_scale", c.diag_scale, kNotNegative, "added to the diagonal")),
+      when(cross, of_cross, real("diag_scale", c.diag_scale, kFactor, "added to the diagonal")),
       when(cross, of_cross,
            choice("preactivation", c.preactivation, kActivations, "of the projection")),
       when(dot, of_dot,

@@ -357,6 +357,23 @@ FeatureValues build_values(const ModelData& model, std::size_t f, const FeatureS
   return out;
 }
 
+std::vector<std::string> unseen_tokens(const ModelData& model, std::size_t f,
+                                       std::string_view text) {
+  const FeatureConfig& config = model.features[f].config;
+  const bool one = config.kind == FeatureKind::id || config.kind == FeatureKind::category;
+  const bool many = config.kind == FeatureKind::list || config.kind == FeatureKind::sequence;
+  std::vector<std::string> out;
+  if (!one && !many) return out;
+  const Vocabulary& known =
+      model.tables[static_cast<std::size_t>(model.features[f].table)].vocabulary;
+  for (const std::string_view token :
+       one ? std::vector<std::string_view>{text} : split(text, config.separator)) {
+    if ((many && token.empty()) || token == config.mask) continue;
+    if (!known.token_index(token)) out.emplace_back(token);
+  }
+  return out;
+}
+
 FeatureValues value_of_text(const ModelData& model, std::size_t f, std::string_view text,
                             std::optional<std::string_view> weights) {
   const FeatureConfig& config = model.features[f].config;

@@ -59,4 +59,9 @@ void learn_scale(FeatureData& feature, const FeatureSource& source);
 /// width): Error(bad_data) naming the feature.
 FeatureValues build_values(const ModelData& model, std::size_t f, const FeatureSource& source);
 
+/// The tokens of an id, category, list or sequence in `text` that training never saw, in order; the mask and
+/// empty tokens of a list stand for no value. Empty for other kinds.
+std::vector<std::string> unseen_tokens(const ModelData& model, std::size_t f,
+                                       std::string_view text);
+
 }  // namespace belfry

@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numbers>
 #include <numeric>
@@ -86,39 +87,78 @@ float initial_value(const InitConfig& init, std::int64_t rows, std::int64_t cols
   throw ContractError("ParameterRegistry: an initialiser of whole matrices");
 }
 
+using Vector = std::span<double>;
+
+/// Takes from `own` what lies along N vectors of unit length at right angles. Each sum has an order of its own:
+/// eight lanes over the elements, then the lanes.
+template <std::size_t N>
+void take_out(const std::array<const double*, N>& others, Vector own) {
+  constexpr std::size_t kLanes = 8;  // one sum alone waits for each of its additions
+  std::array<double, N> along;
+  for (std::size_t v = 0; v < N; ++v) {
+    const double* const q = others[v];
+    double sums[kLanes] = {};
+    std::size_t i = 0;
+    for (; i + kLanes <= own.size(); i += kLanes) {
+      for (std::size_t k = 0; k < kLanes; ++k) sums[k] += own[i + k] * q[i + k];
+    }
+    for (; i < own.size(); ++i) sums[i % kLanes] += own[i] * q[i];
+    along[v] = std::accumulate(sums, sums + kLanes, 0.0);
+  }
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    double x = own[i];
+    for (std::size_t v = 0; v < N; ++v) x -= along[v] * others[v][i];
+    own[i] = x;
+  }
+}
+
+/// Makes n vectors of one length, one after the other in `q`, orthonormal in place. Gram and Schmidt, modified
+/// (Bjorck 1967: right angles to float64's rounding times the condition of q, some 1e4 for a square of normals,
+/// which float32 does not see): groups of vectors, each of which is then taken out of all that follow. A
+/// vector's arithmetic depends on no thread. 2 n^2 length operations.
+void orthonormalise(const Context& ctx, std::vector<double>& q, std::int64_t n,
+                    std::int64_t length) {
+  constexpr std::int64_t kGroup = 16;  // of a group's vectors a cache holds all
+  constexpr std::int64_t kStep = 8;    // vectors taken out at once
+  const auto vector = [&](std::int64_t v) {
+    return Vector(q.data() + v * length, static_cast<std::size_t>(length));
+  };
+  for (std::int64_t first = 0; first < n; first += kGroup) {
+    const std::int64_t end = std::min(first + kGroup, n);
+    for (std::int64_t v = first; v < end; ++v) {
+      for (std::int64_t b = first; b < v; ++b) take_out<1>({vector(b).data()}, vector(v));
+      double square = 0;
+      for (const double x : vector(v)) square += x * x;
+      const double norm = std::sqrt(square);
+      for (double& x : vector(v)) x /= norm;
+    }
+    parallel_for(ctx, n - end, [&](std::int64_t tile, int) {
+      for (std::int64_t b = first; b < end;
+           b += kStep) {  // whole groups: the last has none behind it
+        std::array<const double*, kStep> others;
+        for (std::int64_t k = 0; k < kStep; ++k) {
+          others[static_cast<std::size_t>(k)] = vector(b + k).data();
+        }
+        take_out(others, vector(end + tile));
+      }
+    });
+  }
+}
+
 /// Rows, or columns where they are fewer, of unit length at right angles: Q of the QR decomposition of a matrix
-/// of standard normals, R's diagonal positive, as Keras's Orthogonal. By Gram and Schmidt in float64, each
-/// vector twice (Giraud et al. 2005: then they are at right angles to the last bits).
-std::vector<float> orthogonal_values(std::int64_t rows, std::int64_t cols, std::uint64_t seed,
-                                     std::uint64_t key) {
+/// of standard normals, R's diagonal positive, as Keras's Orthogonal.
+std::vector<float> orthogonal_values(const Context& ctx, std::int64_t rows, std::int64_t cols,
+                                     std::uint64_t seed, std::uint64_t key) {
   const std::int64_t n = std::min(rows, cols), length = std::max(rows, cols);
   std::vector<double> q(static_cast<std::size_t>(n * length));  // one vector after the other
-  for (std::size_t i = 0; i < q.size(); ++i) {
-    const Philox4 w = random_words(seed, RandomStream::initialise, key, i);
-    q[i] = normal_of(w.v[0], w.v[1]);
-  }
-  const auto vector = [&](std::int64_t v) {
-    return std::span(q.data() + v * length, static_cast<std::size_t>(length));
-  };
-  const auto product = [](std::span<const double> a, std::span<const double> b) {
-    double sums[8] = {};  // side by side: one sum alone waits for each of its additions
-    std::size_t i = 0;
-    for (; i + 8 <= a.size(); i += 8) {
-      for (std::size_t k = 0; k < 8; ++k) sums[k] += a[i + k] * b[i + k];
+  parallel_for(ctx, n, [&](std::int64_t v, int) {
+    for (std::int64_t i = v * length; i < (v + 1) * length; ++i) {
+      const Philox4 w =
+          random_words(seed, RandomStream::initialise, key, static_cast<std::uint64_t>(i));
+      q[static_cast<std::size_t>(i)] = normal_of(w.v[0], w.v[1]);
     }
-    for (; i < a.size(); ++i) sums[i % 8] += a[i] * b[i];
-    return std::accumulate(sums, sums + 8, 0.0);
-  };
-  for (std::int64_t v = 0; v < n; ++v) {
-    const auto own = vector(v);
-    for (std::int64_t before = 0; before < 2 * v; ++before) {
-      const auto other = vector(before % v);
-      const double along = product(own, other);
-      for (std::size_t i = 0; i < own.size(); ++i) own[i] -= along * other[i];
-    }
-    const double norm = std::sqrt(product(own, own));
-    for (double& x : own) x /= norm;
-  }
+  });
+  orthonormalise(ctx, q, n, length);
   std::vector<float> out(q.size());
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t c = 0; c < cols; ++c) {
@@ -252,7 +292,7 @@ void ParameterRegistry::initialise(const Context& ctx, std::uint64_t seed) {
     // The key leaves room for the redraws of truncated normals.
     const std::uint64_t key = (XXH3_64bits(p.name.data(), p.name.size()) >> 24) << 8;
     if (p.init.kind == InitKind::orthogonal) {
-      const std::vector<float> values = orthogonal_values(p.rows, p.cols, seed, key);
+      const std::vector<float> values = orthogonal_values(ctx, p.rows, p.cols, seed, key);
       write_values(ctx, p.value, [&](std::int64_t first, std::int64_t n, float* out) {
         std::copy_n(values.begin() + first, n, out);
       });

@@ -70,7 +70,24 @@ std::optional<Schema> single_column(const std::string& path,
   return schema;
 }
 
+bool is_json_lines(const std::string& path) {
+  ByteSource source(path, ByteSource::Mode::peek);
+  std::string start(4096, '\0');
+  start.resize(source.read(start.data(), start.size()));
+  if (start.starts_with("\xef\xbb\xbf")) start.erase(0, 3);
+  const std::size_t first = start.find_first_not_of(" \t\r\n");
+  return first != std::string::npos && start[first] == '{';
+}
+
 Schema schema_of(const std::string& path, const std::vector<std::string>& known) {
+  if (is_json_lines(path)) {  // a row may have any of the keys, whatever the rows before it have
+    Schema schema;
+    schema.format = "jsonl";
+    schema.header = false;
+    schema.columns = known;
+    schema.types.assign(known.size(), ColumnType::text);
+    return schema;
+  }
   if (auto single = single_column(path, known)) return *single;
   Schema schema = sniff(path);
   if (schema.header || (schema.format != "csv" && schema.format != "tsv")) return schema;
@@ -88,7 +105,18 @@ Schema schema_of(const std::string& path, const std::vector<std::string>& known)
   return schema;
 }
 
-/// The first place of an unknown or repeated column: in the header, or in JSON the first value.
+Error unknown_column(const std::string& name, const std::string& place,
+                     const std::vector<std::string>& known) {
+  return {ExitCode::bad_data, place, "the model has no query feature of column " + shown(name),
+          hint_of(name, known)};
+}
+
+Error given_twice(const std::string& column, const std::string& path) {
+  return {ExitCode::usage, "--context",
+          fmt::format("column {} stands in {} too", shown(column), path)};
+}
+
+/// Refuses an unknown or repeated column of a header; JSON keys the reader looks at row by row.
 void check_columns_known(const std::string& path, const Schema& schema,
                          const std::vector<std::string>& known) {
   for (std::size_t c = 0; c < schema.columns.size(); ++c) {
@@ -104,8 +132,7 @@ void check_columns_known(const std::string& path, const Schema& schema,
       if (c < row.places.size()) place = row.places[c];
     }
     if (twice) throw Error(ExitCode::bad_data, place, "two columns are named " + shown(name));
-    throw Error(ExitCode::bad_data, place,
-                "the model has no query feature of column " + shown(name), hint_of(name, known));
+    throw unknown_column(name, place, known);
   }
 }
 
@@ -137,19 +164,32 @@ class Reading {
       : path_(path), config_(config), data_(data), cold_(cold) {
     out_.queries.given = std::move(given);
     out_.queries.given.resize(data.features.size());
+    for (std::size_t f = 0; f < data.features.size(); ++f) {
+      const FeatureData& feature = data.features[f];
+      context_.push_back(out_.queries.given[f].size(feature.form(), feature.width) > 0);
+    }
   }
 
   QueryFile read() {
     std::vector<std::string> known = query_columns(config_, data_);
     known.insert(known.begin(), config_.data.user);
-    const Schema schema = schema_of(path_, known);
-    check_columns_known(path_, schema, known);
+    Schema schema = schema_of(path_, known);
+    const bool json = schema.format == "jsonl";
+    if (json) {
+      std::erase_if(schema.columns, [&](const std::string& c) { return is_given(c); });
+    } else {
+      check_columns_known(path_, schema, known);
+    }
     latin1_ = schema.format.starts_with("movielens");
     user_ = find(schema, config_.data.user);
     for (std::size_t f = 0; f < data_.features.size(); ++f) plan(schema, f);
-    if (user_ == kNowhere && schema.format != "jsonl") check_complete(path_ + ":1:1", {});
+    if (user_ == kNowhere && !json) check_complete(path_ + ":1:1", {});
     ByteSource source(path_);
-    reader_ = make_row_reader(source, schema);
+    const auto unknown_key = [&](const std::string& key, const std::string& place) {
+      return is_given(key) ? given_twice(key, path_) : unknown_column(key, place, known);
+    };
+    reader_ = json ? make_json_lines_reader(source, schema, unknown_key)
+                   : make_row_reader(source, schema);
     while (reader_->next(batch_)) take_batch();
     if (out_.names.empty()) throw Error(ExitCode::bad_data, path_, "it holds no query");
     return std::move(out_);
@@ -167,6 +207,17 @@ class Reading {
                                       : static_cast<std::size_t>(at - schema.columns.begin());
   }
 
+  /// Whether --context says what the column has.
+  bool is_given(const std::string& column) const {
+    for (std::size_t f = 0; f < data_.features.size(); ++f) {
+      const FeatureData& feature = data_.features[f];
+      const FeatureConfig& c = feature.config;
+      if (c.of != Side::query || (query_column(c) != column && c.weights != column)) continue;
+      if (context_[f]) return true;
+    }
+    return false;
+  }
+
   void plan(const Schema& schema, std::size_t f) {
     const FeatureData& feature = data_.features[f];
     const FeatureConfig& c = feature.config;
@@ -181,11 +232,7 @@ class Reading {
                               shown(p.values == kNowhere ? c.column : c.weights)),
                   "they are the values and the weights of one list");
     }
-    FeatureValues& given = out_.queries.given[f];
-    if (given.size(feature.form(), feature.width) > 0) {
-      throw Error(ExitCode::usage, "--context",
-                  fmt::format("column {} stands in {} too", shown(query_column(c)), path_));
-    }
+    if (context_[f]) throw given_twice(query_column(c), path_);
     plans_.push_back(p);
   }
 
@@ -246,10 +293,7 @@ class Reading {
       const auto p = std::find_if(plans_.begin(), plans_.end(),
                                   [&](const Plan& plan) { return plan.feature == f; });
       const bool in_file = p != plans_.end() && (!row || is_present(*row, *p));
-      // What --context gives is one value for all; what the file has given so far is no such.
-      const bool for_all =
-          p == plans_.end() && out_.queries.given[f].size(feature.form(), feature.width) > 0;
-      if (in_file || for_all) continue;
+      if (in_file || context_[f]) continue;
       throw Error(ExitCode::bad_data, place,
                   fmt::format("a query without {} lacks {}", shown(config_.data.user),
                               shown(query_column(feature.config))),
@@ -260,12 +304,25 @@ class Reading {
   std::string text_at(std::size_t r, std::size_t c) const {
     const Field& field = batch_.field(r, c);
     if (field.begin == nullptr) {
-      refuse(r, c, "a list or an object where one value is wanted" + column(name_of(c)));
+      refuse(r, c, "a list or an object where one value is wanted" + column(name_of(c)),
+             hint_of_nested(c));
     }
     const std::string_view text = field.text();
     if (is_utf8(text)) return std::string(text);
     if (latin1_) return latin1_to_utf8(text);
     refuse(r, c, shown(text) + " is not valid UTF-8" + column(name_of(c)));
+  }
+  /// How the values of a list are written: as one text.
+  std::string hint_of_nested(std::size_t c) const {
+    for (const Plan& p : plans_) {
+      const FeatureConfig& config = data_.features[p.feature].config;
+      const bool many = config.kind == FeatureKind::list || config.kind == FeatureKind::sequence ||
+                        config.kind == FeatureKind::vector;
+      if (!many || (p.values != c && p.weights != c)) continue;
+      return fmt::format("a list is one text, its values split by the separator: \"1{}2\"",
+                         config.separator);
+    }
+    return "";
   }
   std::string name_of(std::size_t c) const {
     for (const Plan& p : plans_) {
@@ -299,8 +356,11 @@ class Reading {
 
   /// The values of a batch at once; where one is wrong, row by row, to find its place.
   FeatureValues built_or_refused(const Plan& p, const std::vector<std::size_t>& rows) const {
-    for (const std::size_t r : rows) {
-      if (p.weights != kNowhere && !is_present(r, p.weights)) {
+    for (std::size_t r = 0; p.weights != kNowhere && r < batch_.size; ++r) {
+      if (!is_present(r, p) && is_present(r, p.weights)) {
+        refuse(r, p.weights, "weights without their list" + column(name_of(p.values)));
+      }
+      if (is_present(r, p) && !is_present(r, p.weights)) {
         refuse(r, p.values, "a list without its weights" + column(name_of(p.weights)));
       }
     }
@@ -339,15 +399,10 @@ class Reading {
   }
 
   void count_unseen(const Plan& p, const std::vector<std::size_t>& rows) {
-    const FeatureData& feature = data_.features[p.feature];
-    if (feature.config.kind != FeatureKind::id && feature.config.kind != FeatureKind::category) {
-      return;
-    }
-    const Vocabulary& known = data_.tables[static_cast<std::size_t>(feature.table)].vocabulary;
     for (const std::size_t r : rows) {
-      const std::string text = text_at(r, p.values);
-      if (known.token_index(text)) continue;
-      if (out_.unseen++ == 0) out_.first_unseen = text;
+      for (const std::string& token : unseen_tokens(data_, p.feature, text_at(r, p.values))) {
+        if (out_.unseen++ == 0) out_.first_unseen = token;
+      }
     }
   }
 
@@ -356,6 +411,7 @@ class Reading {
   const ModelData& data_;
   bool cold_, latin1_ = false;
   std::size_t user_ = kNowhere;
+  std::vector<bool> context_;  // of each feature: --context gives one value for all
   std::vector<Plan> plans_;
   std::unique_ptr<RowReader> reader_;
   RowBatch batch_;

@@ -14,8 +14,9 @@ namespace belfry {
 struct QueryFile {
   QuerySet queries;
   std::vector<std::string>
-      names;                ///< of each query: the user as the file has it; "#ROW" without one
-  std::int64_t unseen = 0;  ///< values of id and category features that training never saw
+      names;  ///< of each query: the user as the file has it; "#ROW" without one
+  std::int64_t unseen =
+      0;  ///< values of ids, categories, lists and histories that training never saw
   std::string first_unseen;
 };
 
@@ -26,7 +27,7 @@ std::vector<std::string> query_columns(const Config& config, const ModelData& da
 
 /// Reads the queries of `path` ("-": standard input), in any format with named columns (a header, or JSON keys;
 /// one column alone will do). A value is written as in training data; that of a sequence is a list of item ids,
-/// oldest first, split by the feature's separator. In JSON lines a key that a row lacks is left out by that row.
+/// oldest first, split by the feature's separator: one text in JSON too. In JSON lines a key that a row lacks is left out by that row.
 /// given: values for all queries, as QuerySet's (--context). cold: unknown users take the OOV rows.
 /// Error(bad_data) at FILE:LINE:COLUMN: an unknown column, a value that stands for none, an unknown user without
 /// cold, a query without a user that lacks a feature.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 
 #include "engine/byte_source.hpp"
 #include "engine/dataset.hpp"
+#include "engine/error.hpp"
 
 namespace belfry {
 
@@ -55,7 +57,11 @@ class RowReader {
 
 /// The reader of a schema's format. Columns are those of the schema, in its order.
 std::unique_ptr<RowReader> make_row_reader(ByteSource& source, const Schema& schema);
-std::unique_ptr<RowReader> make_json_lines_reader(ByteSource& source, const Schema& schema);
+/// What to say of a key that is no column, whose value stands at `place`.
+using KeyFault = std::function<Error(const std::string& key, const std::string& place)>;
+/// unknown_key: empty lets such keys pass.
+std::unique_ptr<RowReader> make_json_lines_reader(ByteSource& source, const Schema& schema,
+                                                  KeyFault unknown_key = {});
 
 /// The block under the readers: unused bytes are kept in front when more are read. A byte order mark at
 /// the start of the file is skipped.

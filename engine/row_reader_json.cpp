@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 
 #include "engine/error.hpp"
 #include "engine/field_text.hpp"
@@ -21,7 +22,8 @@ constexpr std::size_t kBatchRows = 256;
 /// Receives the members of one object and keeps those of known keys.
 class RowHandler : public nlohmann::json_sax<Json> {
  public:
-  explicit RowHandler(const std::vector<std::string>& columns) : filled_(columns.size()) {
+  RowHandler(const std::vector<std::string>& columns, bool strict)
+      : filled_(columns.size()), strict_(strict) {
     for (std::size_t c = 0; c < columns.size(); ++c) index_.emplace(columns[c], c);
   }
 
@@ -32,6 +34,7 @@ class RowHandler : public nlohmann::json_sax<Json> {
     depth_ = 0;
     column_ = kNone;
     fault_.clear();
+    unknown_.reset();
     fault_at_ = 0;
     std::fill(filled_.begin(), filled_.end(), false);
     std::fill(fields, fields + filled_.size(), Field());
@@ -39,6 +42,8 @@ class RowHandler : public nlohmann::json_sax<Json> {
   char* pool() const { return pool_; }
   const std::string& fault() const { return fault_; }
   std::size_t fault_at() const { return fault_at_; }
+  /// The key that is no column, where the handler is strict.
+  const std::optional<std::string>& unknown() const { return unknown_; }
 
   bool null() override { return depth_ > 0 || refuse(); }
   bool boolean(bool value) override { return keep(value ? "true" : "false"); }
@@ -56,7 +61,10 @@ class RowHandler : public nlohmann::json_sax<Json> {
     if (depth_ != 1) return true;
     const auto found = index_.find(name);
     column_ = found == index_.end() ? kNone : found->second;
-    if (column_ == kNone) return true;
+    if (column_ == kNone) {
+      if (strict_) unknown_ = name;
+      return !strict_;
+    }
     if (filled_[column_]) {
       fault_ = "key " + shown(name) + " comes twice";
       return false;
@@ -118,6 +126,8 @@ class RowHandler : public nlohmann::json_sax<Json> {
 
   std::unordered_map<std::string, std::size_t> index_;
   std::vector<bool> filled_;
+  bool strict_;
+  std::optional<std::string> unknown_;
   Field* fields_ = nullptr;
   char* pool_ = nullptr;
   std::size_t depth_ = 0, column_ = kNone, fault_at_ = 0;
@@ -146,8 +156,11 @@ std::size_t value_offset(std::string_view line, const std::string& wanted) {
 
 class JsonLinesReader : public RowReader {
  public:
-  JsonLinesReader(ByteSource& source, const Schema& schema)
-      : block_(source), columns_(schema.columns), handler_(columns_) {}
+  JsonLinesReader(ByteSource& source, const Schema& schema, KeyFault unknown_key)
+      : block_(source),
+        columns_(schema.columns),
+        unknown_key_(std::move(unknown_key)),
+        handler_(columns_, static_cast<bool>(unknown_key_)) {}
 
   bool next(RowBatch& batch) override {
     if (fault_) throw *fault_;
@@ -203,6 +216,10 @@ class JsonLinesReader : public RowReader {
     Field* const fields = batch.fields.data() + batch.size * columns_.size();
     handler_.start(fields, pool_end_);
     if (!Json::sax_parse(line.begin(), line.end(), &handler_)) {
+      if (const auto& key = handler_.unknown()) {
+        fault_.emplace(unknown_key_(*key, place_at(line_, value_offset(line, *key))));
+        return false;
+      }
       return fail(handler_.fault_at(), handler_.fault());
     }
     pool_end_ = handler_.pool();
@@ -227,6 +244,7 @@ class JsonLinesReader : public RowReader {
 
   Block block_;
   std::vector<std::string> columns_;
+  KeyFault unknown_key_;
   RowHandler handler_;
   std::unique_ptr<char[]> pool_;  ///< texts of the batch: its lines lie in one block
   char* pool_end_ = nullptr;
@@ -238,8 +256,9 @@ class JsonLinesReader : public RowReader {
 
 }  // namespace
 
-std::unique_ptr<RowReader> make_json_lines_reader(ByteSource& source, const Schema& schema) {
-  return std::make_unique<JsonLinesReader>(source, schema);
+std::unique_ptr<RowReader> make_json_lines_reader(ByteSource& source, const Schema& schema,
+                                                  KeyFault unknown_key) {
+  return std::make_unique<JsonLinesReader>(source, schema, std::move(unknown_key));
 }
 
 }  // namespace belfry

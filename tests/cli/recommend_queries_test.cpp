@@ -196,6 +196,21 @@ TEST_F(RecommendQueries, Strangers) {
       << unseen.err;
 }
 
+TEST_F(RecommendQueries, UnseenItemsOfAHistoryAreToldOf) {
+  const auto told = [](const Answer& answer, const std::string& text) {
+    EXPECT_EQ(answer.code, 0) << answer.err;
+    EXPECT_NE(answer.err.find(text), std::string::npos) << answer.err;
+  };
+  told(query("q.csv", "user,history\nu1,i3|i999|i4\nu2,i998\n"),
+       "2 values that training never saw (first: \"i999\")");
+  told(ask({"--user", "u1", "--context", "history=i3|i999|i998"}),
+       "--context history=i3|i999|i998: 2 values that training never saw (first: \"i999\")");
+  told(ask({"--user", "u1", "--context", "day=never"}),
+       "--context day=never: a value that training never saw");
+  EXPECT_EQ(ask({"--user", "u1", "--context", "history=i3|i4"}).err.find("never saw"),
+            std::string::npos);
+}
+
 TEST_F(RecommendQueries, WrongQuestions) {
   expect_error(ask({"--queries", work_->path("gone.csv")}), ExitCode::io, "gone\\.csv");
   expect_error(

@@ -117,6 +117,28 @@ TEST(ParameterRegistry, ANormalIsNormal) {
   EXPECT_NEAR(product / static_cast<double>(v.size()), 0, 0.013);
 }
 
+/// Several groups of vectors and a rest, wide, tall and square.
+TEST(ParameterRegistry, OrthogonalVectors) {
+  for (const auto& [rows, cols] : {std::pair{83, 150}, {150, 83}, {64, 64}, {3, 90}, {1, 7}}) {
+    const std::vector<float> q = drawn(init(InitKind::orthogonal), rows, cols);
+    const int n = std::min(rows, cols), length = std::max(rows, cols);
+    const auto at = [&](int v, int i) {
+      return static_cast<double>(
+          q[static_cast<std::size_t>(rows <= cols ? v * cols + i : i * cols + v)]);
+    };
+    for (int a = 0; a < n; ++a) {
+      for (int b = 0; b <= a; ++b) {
+        double product = 0;
+        for (int i = 0; i < length; ++i) product += at(a, i) * at(b, i);
+        ASSERT_NEAR(product, a == b ? 1 : 0, 3e-7) << rows << " " << a << " " << b;
+      }
+    }
+    for (const int threads : {1, 3}) {
+      EXPECT_EQ(drawn(init(InitKind::orthogonal), rows, cols, 1, threads), q) << rows;
+    }
+  }
+}
+
 TEST(ParameterRegistry, DrawsDependOnSeedAndNameAlone) {
   for (const InitKind kind : {InitKind::uniform, InitKind::normal, InitKind::truncated_normal}) {
     const InitConfig config = init(kind, 0, 0.5);

@@ -125,6 +125,34 @@ TEST_F(Penalties, OfKernelsAndBiases) {
   EXPECT_NEAR(with.loss, plain.loss + added, 1e-6);
 }
 
+/// As Keras's kernel_regularizer and bias_regularizer: the recurrent kernel has one of its own there.
+TEST_F(Penalties, OfAGruLeaveItsRecurrentKernel) {
+  std::string rows = "user,item,time\n";
+  for (int i = 0; i < 60; ++i) {
+    rows += "u" + std::to_string(i % 6) + ",i" + std::to_string(i * 7 % 17) + "," +
+            std::to_string(i) + "\n";
+  }
+  folder_.write("s.csv", rows);
+  const auto load = [&](const std::string& keys) {
+    return folder_.load(
+        "[data]\ninteractions = \"s.csv\"\ntime = \"time\"\n[train]\nbatch_size = 8\nearly_stop = "
+        "false\nshuffle = \"none\"\n[optimizer]\nkind = \"sgd\"\nlearning_rate = 0.125\n"
+        "[[feature]]\nname = \"history\"\nof = \"query\"\nkind = \"sequence\"\nmax_length = 4\n"
+        "dim = 3\n[[feature]]\nname = \"item\"\nof = \"candidate\"\nkind = \"id\"\ndim = 5\n"
+        "[[network]]\nname = \"query\"\ninputs = [\"history\"]\nlayers = [{ kind = \"gru\", units "
+        "= 5, "
+        "bias_init = { kind = \"constant\", value = 0.5 }" +
+        keys + " }]\n");
+  };
+  const Step plain = one_step(load("")), with = one_step(load(", l2 = 0.5, bias_l1 = 0.25"));
+  const std::vector<double>&kernel = with.before.at("query.0.kernel"),
+        &bias = with.before.at("query.0.bias");
+  expect_near(pull(with, plain, "query.0.kernel"), gradient(0, 0.5, kernel), 1e-4, 2e-6, "kernel");
+  expect_near(pull(with, plain, "query.0.bias"), gradient(0.25, 0, bias), 1e-4, 2e-6, "bias");
+  EXPECT_EQ(with.after.at("query.0.recurrent"), plain.after.at("query.0.recurrent"));
+  EXPECT_NEAR(with.loss, plain.loss + value(0, 0.5, kernel) + value(0.25, 0, bias), 2e-6);
+}
+
 TEST_F(Penalties, OfATablesRowsInTheBatch) {
   const Loaded l = load({.user = "l1 = 0.01\nl2 = 0.25"});
   const Step plain = one_step(load({})), with = one_step(l);

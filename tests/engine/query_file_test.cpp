@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/feature_builder.hpp"
 #include "engine/recommender.hpp"
 #include "tests/support/table_files.hpp"
 #include "tests/support/trained_model.hpp"
@@ -162,6 +163,59 @@ TEST_F(QueryFiles, JsonLinesMayLeaveOutKeysRowByRow) {
   EXPECT_EQ(list(tags, 2), list(own.features[number("tags")], 2));
   EXPECT_EQ(list(history, 1), list(own.features[number("history")], 1));
   EXPECT_EQ(list(history, 2), row("history", {"3", "1"}));
+}
+
+/// However late a key comes: behind the part of the file that a format is guessed from.
+TEST_F(QueryFiles, JsonLinesAreCheckedKeyByKey) {
+  load();
+  const auto expect = [&](const std::string& bytes, const std::string& start) {
+    expect_fault(bytes, start, false, "q.jsonl");
+  };
+  const std::string good = "{\"user\": \"b\", \"hour\": 3}\n";
+  std::string many;
+  for (int i = 0; i < 20000; ++i) many += good;
+  const QueryFile late = read("q.jsonl", many + "{\"user\": \"b\", \"day\": \"sun\"}\n");
+  EXPECT_EQ(values(late, "day").rows.back(), row("day", {"sun"})[0]);
+  EXPECT_EQ(values(late, "day").rows.front(), row("day", {"wed"})[0]) << "the user's last";
+  expect(many + "{\"user\": \"b\", \"hours\": 3}\n",
+         "q.jsonl:20001:24: the model has no query feature of column \"hours\"; did you mean "
+         "\"hour\"?");
+  expect(good + "\n{\"hours\" :\"x\", \"user\": \"b\"}\n",
+         "q.jsonl:3:11: the model has no query feature of column \"hours\"");
+  expect("{\"user\":1", "q.jsonl:1:10: is not valid JSON");
+  expect(good + "{\"user\":\n" + good, "q.jsonl:2:9: is not valid JSON");
+  expect("{}\n", "q.jsonl:1:1: a query without \"user\" lacks \"user\"; --cold");
+  expect(good + "{}\n", "q.jsonl:2:1: a query without \"user\" lacks");
+  EXPECT_EQ(read("q.jsonl", "\xEF\xBB\xBF\n {}\n", true).names, (Names{"#1"}));
+  expect(good + "{\"user\": \"b\", \"history\": [\"1\", \"2\"]}\n",
+         "q.jsonl:2:26: a list or an object where one value is wanted (column history); a list is "
+         "one text, its values split by the separator: \"1|2\"");
+  expect("{\"user\": [1]}\n", "q.jsonl:1:10: a list or an object where one value is wanted");
+  expect("{\"user\": \"b\", \"much\": \"1\"}\n",
+         "q.jsonl:1:23: weights without their list (column loves)");
+  // What --context says for all no row may say.
+  std::vector<FeatureValues> given(loaded.data.features.size());
+  given[number("day")] = value_of_text(loaded.data, number("day"), "sun");
+  EXPECT_EQ(values(read("q.jsonl", good, false, given), "day").rows, row("day", {"sun"}));
+  const Error twice =
+      error_of([&] { read("q.jsonl", good + "{\"day\": \"mon\"}\n", false, given); });
+  EXPECT_EQ(twice.code(), ExitCode::usage);
+  EXPECT_NE(std::string(twice.what()).find("--context: column \"day\" stands in"),
+            std::string::npos);
+}
+
+TEST_F(QueryFiles, UnseenTokensOfListsAreCounted) {
+  load();
+  const QueryFile q = read("q.csv",
+                           "user,tags,loves,much,history\n"
+                           "a,x|new||y,x,1,1|99|2|98\n"
+                           "b,,q,2,\n");
+  EXPECT_EQ(q.unseen, 4);
+  EXPECT_EQ(q.first_unseen, "new");
+  EXPECT_EQ(unseen_tokens(loaded.data, number("history"), "3|99|1|98"), (Names{"99", "98"}));
+  EXPECT_EQ(unseen_tokens(loaded.data, number("day"), "fri|mon"), (Names{"fri|mon"}));
+  EXPECT_EQ(unseen_tokens(loaded.data, number("mark"), "fri"), Names{});
+  EXPECT_EQ(unseen_tokens(loaded.data, number("hour"), "7"), Names{});
 }
 
 TEST_F(QueryFiles, StrangersNeedColdOrAllFeatures) {
