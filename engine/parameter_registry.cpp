@@ -362,7 +362,7 @@ std::int64_t ParameterRegistry::training_bytes(const OptimizerConfig& config) co
     const OptimizerOptions& options = group_of(config, p).options;
     const std::int64_t slots = slot_count(options) * slot_width(options, p.cols);
     const std::int64_t value = p.cols * (p.half ? 2 : 4);
-    const std::int64_t gradient = p.table ? 0 : p.cols * 4;
+    const std::int64_t gradient = p.dense_gradient() ? p.cols * 4 : 0;
     bytes += checked_product(p.rows, value + gradient + slots * 4, p.name.c_str());
   }
   return bytes;

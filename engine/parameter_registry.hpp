@@ -77,8 +77,7 @@ class ParameterRegistry {
   void initialise(const Context& ctx, std::uint64_t seed);
   /// Error(usage) at the place of a group that fits no parameter.
   void check_groups(const OptimizerConfig& config) const;
-  /// Values, dense gradients and optimizer slots in training; not the gradients of whole tables that penalties
-  /// of all rows make.
+  /// Values, dense gradients and optimizer slots in training.
   std::int64_t training_bytes(const OptimizerConfig& config) const;
   /// Chooses each parameter's optimizer by the config's groups and allocates slots and gradients. Errors as
   /// check_groups.
